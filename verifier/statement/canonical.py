@@ -1,0 +1,145 @@
+"""Canonical JSON (RFC 8785) in and out: the one encoding that digests and signatures are made over.
+
+Reading is strict: a size cap, a depth cap, no floats, no equal keys, no big numbers, no lone surrogates, and the bytes must
+be the canonical encoding of what was read. Writing goes through the same types, so that `decode(T, encode(x)) == x`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+import rfc8785
+
+from verifier.errors import VerifierError
+from verifier.statement.scalars import Bytes32, Scalar
+
+MAX_BYTES = 4 << 20
+MAX_DEPTH = 16
+_MAX_NUMBER_DIGITS = 16
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def parse(raw: bytes, *, where: str, limit: int = MAX_BYTES) -> Any:  # noqa: ANN401 - JSON has no narrower type
+    """The JSON value of canonical bytes; V0-size, V0-json or V0-canonical where they are not that."""
+    if len(raw) > limit:
+        raise VerifierError(
+            "V0-size", "the JSON is too large", where=where, expected=f"at most {limit} bytes", found=f"{len(raw)} bytes"
+        )
+    _check_depth(raw, where)
+    try:
+        value = json.loads(
+            raw.decode("utf-8"),
+            parse_float=_refuse_number,
+            parse_constant=_refuse_number,
+            parse_int=_small_int,
+            object_pairs_hook=_unique,
+        )
+        again = rfc8785.dumps(value)
+    except (ValueError, RecursionError, UnicodeError, rfc8785.CanonicalizationError) as error:
+        raise VerifierError("V0-json", "the JSON cannot be read", where=where, found=str(error)[:200]) from error
+    if again != raw:
+        raise VerifierError(
+            "V0-canonical",
+            "the JSON is not in its one canonical form",
+            where=where,
+            expected="RFC 8785: keys sorted, no white space, shortest escapes",
+            found=f"first difference at byte {_first_difference(raw, again)}",
+        )
+    return value
+
+
+def decode(kind: type[T], raw: bytes, *, where: str, limit: int = MAX_BYTES) -> T:
+    """The struct of canonical bytes; V0-schema where fields are missing, unknown, of another type or out of range."""
+    return from_builtins(kind, parse(raw, where=where, limit=limit), where=where)
+
+
+def from_builtins(kind: type[T], value: object, *, where: str) -> T:
+    """The struct of parsed JSON; V0-schema where it does not fit."""
+    try:
+        return msgspec.convert(value, kind, dec_hook=_scalar_from_json)
+    except (msgspec.ValidationError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise VerifierError(
+            "V0-schema", f"this is no {kind.__name__}", where=where, found=str(error)[:300], do="Compare with docs/spec/."
+        ) from error
+
+
+def to_builtins(value: object) -> Any:  # noqa: ANN401 - JSON has no narrower type
+    """A struct as JSON objects, arrays, strings, numbers; a field that is None is left out."""
+    if isinstance(value, Scalar):
+        return value.to_json()
+    if isinstance(value, msgspec.Struct):
+        names = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
+        fields = [(name, getattr(value, field)) for field, name in names]
+        tag = value.__struct_config__.tag
+        head = {str(value.__struct_config__.tag_field): tag} if tag is not None else {}
+        return head | {name: to_builtins(item) for name, item in fields if item is not None}
+    if isinstance(value, dict):
+        return {str(key): to_builtins(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_builtins(item) for item in value]
+    return value
+
+
+def encode(value: object) -> bytes:
+    """The canonical bytes of a struct or of plain JSON."""
+    return rfc8785.dumps(to_builtins(value))
+
+
+def sha256(raw: bytes) -> Bytes32:
+    """The digest that names files, manifests and records."""
+    return Bytes32(hashlib.sha256(raw).digest())
+
+
+def digest(value: object) -> Bytes32:
+    """sha256 of the canonical bytes."""
+    return sha256(encode(value))
+
+
+def _scalar_from_json(kind: type, value: object) -> object:
+    from_json = getattr(kind, "from_json", None)
+    if from_json is None:
+        raise TypeError(f"no JSON form for {kind.__name__}")
+    return from_json(value)
+
+
+def _refuse_number(text: str) -> NoReturn:
+    raise ValueError(f"numbers with a fraction or exponent are not allowed: {text[:20]}")
+
+
+def _small_int(text: str) -> int:
+    if len(text) > _MAX_NUMBER_DIGITS + 1:
+        raise ValueError("a number beyond 2^53: such values are decimal strings")
+    return int(text)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("an object has the same key twice")
+    return result
+
+
+def _check_depth(raw: bytes, where: str) -> None:
+    """Bound the nesting before any parser sees the bytes; brackets inside strings do not count."""
+    depth = 0
+    inside = escaped = False
+    for byte in raw if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH else b"":
+        if inside:
+            inside, escaped = (escaped or byte != 0x22), (byte == 0x5C and not escaped)
+        elif byte == 0x22:
+            inside = True
+        elif byte in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise VerifierError("V0-depth", "the JSON is nested too deeply", where=where, expected=f"at most {MAX_DEPTH}")
+        elif byte in b"]}":
+            depth -= 1
+
+
+def _first_difference(left: bytes, right: bytes) -> int:
+    shorter = min(len(left), len(right))
+    return next((i for i in range(shorter) if left[i] != right[i]), shorter)

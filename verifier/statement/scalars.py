@@ -1,0 +1,164 @@
+"""The scalar types of everything that is signed, hashed or sent: each has one range and one JSON form.
+
+A value of one of these types is always valid: the constructor checks it, and so does every decoder, which goes through
+the constructor. JSON forms: wei, field elements and tensor integers are decimal strings (the type decides, never the value);
+bytes and addresses are 0x lower-case hex; measures are decimal strings. Nothing here knows a struct.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Self
+
+import msgspec
+
+FIELD_MODULUS = 21888242871839275222246405745257275088548364400416034343698204186575808495617
+"""Order p of the BN254 scalar field (EIP-196); EZKL's circuits compute in it."""
+
+_DECIMAL = re.compile(r"(0|-?[1-9][0-9]{0,77})\Z")
+_HEX = re.compile(r"0x([0-9a-f]{2})*\Z")
+_MEASURE = re.compile(r"(0|[1-9][0-9]{0,17})(\.[0-9]{0,17}[1-9])?\Z")
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+"""A count, a size, a chain id: a JSON number that every JSON reader keeps exact."""
+Timestamp = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+"""Unix seconds."""
+Text = Annotated[str, msgspec.Meta(max_length=256)]
+"""A short text: a name, a version, a dtype."""
+
+
+class _Integer(int):
+    """An integer in [MIN, MAX] whose JSON form is a decimal string."""
+
+    MIN = 0
+    MAX = 0
+
+    def __new__(cls, value: int) -> Self:
+        if type(value) is bool or not isinstance(value, int):
+            raise ValueError(f"{cls.__name__} wants an integer, not {type(value).__name__}")
+        if not cls.MIN <= value <= cls.MAX:
+            raise ValueError(f"{cls.__name__} is out of its range [{cls.MIN}, {cls.MAX}]")
+        return super().__new__(cls, value)
+
+    @classmethod
+    def from_json(cls, text: object) -> Self:
+        if not isinstance(text, str) or not _DECIMAL.match(text):
+            raise ValueError(f"{cls.__name__} wants a decimal string without leading zeros")
+        return cls(int(text))
+
+    def to_json(self) -> str:
+        return str(int(self))
+
+
+class Uint256(_Integer):
+    """An unsigned 256-bit word: wei, an amount, a gas figure or an offset in signed terms."""
+
+    MAX = 2**256 - 1
+
+
+class FieldElement(_Integer):
+    """An element of the BN254 scalar field, in [0, p)."""
+
+    MAX = FIELD_MODULUS - 1
+
+
+class TensorInt(_Integer):
+    """A quantised tensor value: a signed integer strictly between -p/2 and p/2."""
+
+    MIN = -(FIELD_MODULUS // 2)
+    MAX = FIELD_MODULUS // 2
+
+    def to_field(self) -> FieldElement:
+        """v mod p, the element that stands for v in the circuit."""
+        return FieldElement(int(self) % FIELD_MODULUS)
+
+
+class HexBytes(bytes):
+    """Bytes whose JSON form is 0x and lower-case hex; SIZE fixes the length, MAX_SIZE bounds it."""
+
+    SIZE: int | None = None
+    MAX_SIZE = 1 << 21
+
+    def __new__(cls, value: bytes) -> Self:
+        if not isinstance(value, bytes):
+            raise ValueError(f"{cls.__name__} wants bytes, not {type(value).__name__}")
+        if cls.SIZE is not None and len(value) != cls.SIZE:
+            raise ValueError(f"{cls.__name__} wants {cls.SIZE} bytes, not {len(value)}")
+        if len(value) > cls.MAX_SIZE:
+            raise ValueError(f"{cls.__name__} takes at most {cls.MAX_SIZE} bytes, not {len(value)}")
+        return super().__new__(cls, value)
+
+    @classmethod
+    def from_json(cls, text: object) -> Self:
+        if not isinstance(text, str) or len(text) > 2 + 2 * cls.MAX_SIZE or not _HEX.match(text):
+            raise ValueError(f"{cls.__name__} wants 0x and lower-case hex")
+        return cls(bytes.fromhex(text[2:]))
+
+    def to_json(self) -> str:
+        return "0x" + self.hex()
+
+    def __str__(self) -> str:
+        return self.to_json()
+
+
+class Bytes32(HexBytes):
+    """A digest, an id or a salt: 32 bytes."""
+
+    SIZE = 32
+
+
+class Address(HexBytes):
+    """An account or contract on an EVM chain: 20 bytes, without the checksum of EIP-55."""
+
+    SIZE = 20
+
+
+class Signature(HexBytes):
+    """An ECDSA signature r || s || v in its one encoding: 65 bytes, s in the lower half of the order, v 27 or 28 (EIP-2)."""
+
+    SIZE = 65
+
+    def __new__(cls, value: bytes) -> Self:
+        self = super().__new__(cls, value)
+        r, s, v = int.from_bytes(self[:32]), int.from_bytes(self[32:64]), self[64]
+        if not 0 < r < SECP256K1_ORDER:
+            raise ValueError("Signature has an r outside the curve's order")
+        if not 0 < s <= SECP256K1_ORDER // 2:
+            raise ValueError("Signature has an s outside the lower half of the order")
+        if v not in (27, 28):
+            raise ValueError("Signature has a v other than 27 or 28")
+        return self
+
+
+SECP256K1_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+"""Order of secp256k1 (SEC 2, section 2.4.1)."""
+
+
+class Measure(str):
+    """A measured quantity as a decimal string (seconds, an error, a share): at most 18 digits before and after the point."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        if not isinstance(value, str) or not _MEASURE.match(value):
+            raise ValueError("Measure wants a decimal string such as 0, 1.25 or 0.001")
+        return super().__new__(cls, value)
+
+    @classmethod
+    def of(cls, value: float, digits: int = 6) -> Self:
+        """The measure nearest to a non-negative finite number, with so many digits after the point."""
+        text = f"{value:.{digits}f}"
+        return cls(text.rstrip("0").rstrip(".") if "." in text else text)
+
+    @classmethod
+    def from_json(cls, text: object) -> Self:
+        if not isinstance(text, str):
+            raise ValueError("Measure wants a decimal string")
+        return cls(text)
+
+    def to_json(self) -> str:
+        return str.__str__(self)
+
+
+Scalar = _Integer | HexBytes | Measure
+"""Every scalar class with a JSON form of its own."""
