@@ -8,7 +8,7 @@ from verifier.statement.scalars import Bytes32
 
 
 def keccak256(message: bytes) -> Bytes32:
-    """The Keccak-256 digest of the message: the EVM's KECCAK256, with the padding that preceded SHA-3 (Yellow Paper, 4.1).
+    """The Keccak-256 digest of the message: the EVM's KECCAK256, padded as before SHA-3 (Yellow Paper, 4.1).
 
     It differs from `hashlib.sha3_256`, whose padding NIST changed (FIPS 202, appendix A).
     """
