@@ -1,8 +1,8 @@
-"""The one family of errors of opgate: every refusal has a stable code and says what, where, expected, found and what to do.
+"""The one family of errors of opgate: every refusal has a stable code and says what, where, expected, found, to do.
 
 No exception of another library crosses the surface of a package of ours: it is mapped to one of these.
-Codes begin with the part that refuses: ``V<step>-`` verification, ``G-`` gate, ``E-`` escrow and chain, ``C-`` circuits,
-``W-`` the provider's service, ``A-`` archive and audit. Exit codes of the commands: `exit_code`.
+Codes begin with the part that refuses: ``V<step>-`` verification, ``G-`` gate, ``E-`` escrow and chain,
+``C-`` circuits, ``W-`` the provider's service, ``A-`` archive and audit. Exit codes of the commands: `exit_code`.
 """
 
 from __future__ import annotations

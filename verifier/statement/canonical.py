@@ -1,7 +1,7 @@
 """Canonical JSON (RFC 8785) in and out: the one encoding that digests and signatures are made over.
 
-Reading is strict: a size cap, a depth cap, no floats, no equal keys, no big numbers, no lone surrogates, and the bytes must
-be the canonical encoding of what was read. Writing goes through the same types, so that `decode(T, encode(x)) == x`.
+Reading is strict: a size cap, a depth cap, no floats, no equal keys, no big numbers, no lone surrogates, and the bytes
+must be the canonical encoding of what was read. Writing goes through the same types: `decode(T, encode(x)) == x`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from verifier.statement.scalars import Bytes32, Scalar
 MAX_BYTES = 4 << 20
 MAX_DEPTH = 16
 _MAX_NUMBER_DIGITS = 16
+_QUOTE, _BACKSLASH = b'"\\'
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-def parse(raw: bytes, *, where: str, limit: int = MAX_BYTES) -> Any:  # noqa: ANN401 - JSON has no narrower type
+def parse(raw: bytes, *, where: str, limit: int = MAX_BYTES) -> Any:
     """The JSON value of canonical bytes; V0-size, V0-json or V0-canonical where they are not that."""
     if len(raw) > limit:
+        found = f"{len(raw)} bytes"
         raise VerifierError(
-            "V0-size", "the JSON is too large", where=where, expected=f"at most {limit} bytes", found=f"{len(raw)} bytes"
+            "V0-size", "the JSON is too large", where=where, expected=f"at most {limit} bytes", found=found
         )
     _check_depth(raw, where)
     try:
@@ -62,12 +64,11 @@ def from_builtins(kind: type[T], value: object, *, where: str) -> T:
     try:
         return msgspec.convert(value, kind, dec_hook=_scalar_from_json)
     except (msgspec.ValidationError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise VerifierError(
-            "V0-schema", f"this is no {kind.__name__}", where=where, found=str(error)[:300], do="Compare with docs/spec/."
-        ) from error
+        found = str(error)[:300]
+        raise VerifierError("V0-schema", f"this is no {kind.__name__}", where=where, found=found) from error
 
 
-def to_builtins(value: object) -> Any:  # noqa: ANN401 - JSON has no narrower type
+def to_builtins(value: object) -> Any:
     """A struct as JSON objects, arrays, strings, numbers; a field that is None is left out."""
     if isinstance(value, Scalar):
         return value.to_json()
@@ -129,13 +130,14 @@ def _check_depth(raw: bytes, where: str) -> None:
     inside = escaped = False
     for byte in raw if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH else b"":
         if inside:
-            inside, escaped = (escaped or byte != 0x22), (byte == 0x5C and not escaped)
-        elif byte == 0x22:
+            inside, escaped = (escaped or byte != _QUOTE), (byte == _BACKSLASH and not escaped)
+        elif byte == _QUOTE:
             inside = True
         elif byte in b"[{":
             depth += 1
             if depth > MAX_DEPTH:
-                raise VerifierError("V0-depth", "the JSON is nested too deeply", where=where, expected=f"at most {MAX_DEPTH}")
+                expected = f"at most {MAX_DEPTH} levels"
+                raise VerifierError("V0-depth", "the JSON is nested too deeply", where=where, expected=expected)
         elif byte in b"]}":
             depth -= 1
 

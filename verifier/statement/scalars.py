@@ -1,16 +1,15 @@
 """The scalar types of everything that is signed, hashed or sent: each has one range and one JSON form.
 
 A value of one of these types is always valid: the constructor checks it, and so does every decoder, which goes through
-the constructor. JSON forms: wei, field elements and tensor integers are decimal strings (the type decides, never the value);
-bytes and addresses are 0x lower-case hex; measures are decimal strings. Nothing here knows a struct.
+the constructor. JSON forms: wei, field elements and tensor integers are decimal strings (the type decides, never the
+value); counts and times are numbers; bytes and addresses are 0x lower-case hex; measures and texts are strings.
+Nothing here knows a struct.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Self
-
-import msgspec
+from typing import Self
 
 FIELD_MODULUS = 21888242871839275222246405745257275088548364400416034343698204186575808495617
 """Order p of the BN254 scalar field (EIP-196); EZKL's circuits compute in it."""
@@ -19,16 +18,9 @@ _DECIMAL = re.compile(r"(0|-?[1-9][0-9]{0,77})\Z")
 _HEX = re.compile(r"0x([0-9a-f]{2})*\Z")
 _MEASURE = re.compile(r"(0|[1-9][0-9]{0,17})(\.[0-9]{0,17}[1-9])?\Z")
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
-"""A count, a size, a chain id: a JSON number that every JSON reader keeps exact."""
-Timestamp = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
-"""Unix seconds."""
-Text = Annotated[str, msgspec.Meta(max_length=256)]
-"""A short text: a name, a version, a dtype."""
-
 
 class _Integer(int):
-    """An integer in [MIN, MAX] whose JSON form is a decimal string."""
+    """An integer in [MIN, MAX]."""
 
     MIN = 0
     MAX = 0
@@ -40,36 +32,69 @@ class _Integer(int):
             raise ValueError(f"{cls.__name__} is out of its range [{cls.MIN}, {cls.MAX}]")
         return super().__new__(cls, value)
 
+
+class _Number(_Integer):
+    """An integer whose JSON form is a number, since every JSON reader keeps its range exact."""
+
     @classmethod
-    def from_json(cls, text: object) -> Self:
-        if not isinstance(text, str) or not _DECIMAL.match(text):
+    def from_json(cls, value: object) -> Self:
+        """The value of a JSON number; ValueError otherwise."""
+        if type(value) is not int:
+            raise ValueError(f"{cls.__name__} wants a whole number")
+        return cls(value)
+
+    def to_json(self) -> int:
+        """The JSON number."""
+        return int(self)
+
+
+class Count(_Number):
+    """A count, a size, an offset, a gas figure, a chain id."""
+
+    MAX = 2**53 - 1
+
+
+class Timestamp(_Number):
+    """A time in Unix seconds."""
+
+    MAX = 2**40
+
+
+class _DecimalString(_Integer):
+    """An integer whose JSON form is a decimal string."""
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        """The value of a decimal string; ValueError otherwise."""
+        if not isinstance(value, str) or not _DECIMAL.match(value):
             raise ValueError(f"{cls.__name__} wants a decimal string without leading zeros")
-        return cls(int(text))
+        return cls(int(value))
 
     def to_json(self) -> str:
+        """The decimal string."""
         return str(int(self))
 
 
-class Uint256(_Integer):
-    """An unsigned 256-bit word: wei, an amount, a gas figure or an offset in signed terms."""
+class Uint256(_DecimalString):
+    """An unsigned 256-bit word: an amount in wei."""
 
     MAX = 2**256 - 1
 
 
-class FieldElement(_Integer):
+class FieldElement(_DecimalString):
     """An element of the BN254 scalar field, in [0, p)."""
 
     MAX = FIELD_MODULUS - 1
 
 
-class TensorInt(_Integer):
+class TensorInt(_DecimalString):
     """A quantised tensor value: a signed integer strictly between -p/2 and p/2."""
 
     MIN = -(FIELD_MODULUS // 2)
     MAX = FIELD_MODULUS // 2
 
     def to_field(self) -> FieldElement:
-        """v mod p, the element that stands for v in the circuit."""
+        """The element v mod p, which stands for v in the circuit."""
         return FieldElement(int(self) % FIELD_MODULUS)
 
 
@@ -80,6 +105,7 @@ class HexBytes(bytes):
     MAX_SIZE = 1 << 21
 
     def __new__(cls, value: bytes) -> Self:
+        """Check type and length."""
         if not isinstance(value, bytes):
             raise ValueError(f"{cls.__name__} wants bytes, not {type(value).__name__}")
         if cls.SIZE is not None and len(value) != cls.SIZE:
@@ -90,11 +116,13 @@ class HexBytes(bytes):
 
     @classmethod
     def from_json(cls, text: object) -> Self:
+        """The bytes of a hex string; ValueError otherwise."""
         if not isinstance(text, str) or len(text) > 2 + 2 * cls.MAX_SIZE or not _HEX.match(text):
             raise ValueError(f"{cls.__name__} wants 0x and lower-case hex")
         return cls(bytes.fromhex(text[2:]))
 
     def to_json(self) -> str:
+        """0x and lower-case hex."""
         return "0x" + self.hex()
 
     def __str__(self) -> str:
@@ -114,11 +142,12 @@ class Address(HexBytes):
 
 
 class Signature(HexBytes):
-    """An ECDSA signature r || s || v in its one encoding: 65 bytes, s in the lower half of the order, v 27 or 28 (EIP-2)."""
+    """An ECDSA signature r || s || v in its one encoding: 65 bytes, s in the lower half (EIP-2), v 27 or 28."""
 
     SIZE = 65
 
     def __new__(cls, value: bytes) -> Self:
+        """Check that this is the one encoding."""
         self = super().__new__(cls, value)
         r, s, v = int.from_bytes(self[:32]), int.from_bytes(self[32:64]), self[64]
         if not 0 < r < SECP256K1_ORDER:
@@ -135,11 +164,12 @@ SECP256K1_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD036
 
 
 class Measure(str):
-    """A measured quantity as a decimal string (seconds, an error, a share): at most 18 digits before and after the point."""
+    """A measured quantity as a decimal string (seconds, an error, a share), up to 18 digits each side of the point."""
 
     __slots__ = ()
 
     def __new__(cls, value: str) -> Self:
+        """Check the decimal form."""
         if not isinstance(value, str) or not _MEASURE.match(value):
             raise ValueError("Measure wants a decimal string such as 0, 1.25 or 0.001")
         return super().__new__(cls, value)
@@ -151,14 +181,41 @@ class Measure(str):
         return cls(text.rstrip("0").rstrip(".") if "." in text else text)
 
     @classmethod
-    def from_json(cls, text: object) -> Self:
-        if not isinstance(text, str):
+    def from_json(cls, value: object) -> Self:
+        """The measure of a JSON string; ValueError otherwise."""
+        if not isinstance(value, str):
             raise ValueError("Measure wants a decimal string")
-        return cls(text)
+        return cls(value)
 
     def to_json(self) -> str:
+        """The decimal string."""
         return str.__str__(self)
 
 
-Scalar = _Integer | HexBytes | Measure
+class Text(str):
+    """A short text for people and labels: at most 256 characters, all printable, no line breaks."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Check length and characters."""
+        if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
+            raise ValueError(f"Text takes at most {MAX_TEXT} printable characters")
+        return super().__new__(cls, value)
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        """The text of a JSON string; ValueError otherwise."""
+        if not isinstance(value, str):
+            raise ValueError("Text wants a string")
+        return cls(value)
+
+    def to_json(self) -> str:
+        """The JSON string."""
+        return str.__str__(self)
+
+
+MAX_TEXT = 256
+
+Scalar = _Number | _DecimalString | HexBytes | Measure | Text
 """Every scalar class with a JSON form of its own."""
