@@ -1,0 +1,97 @@
+"""Compile the contracts with the pinned Vyper into `artifacts/`, or check that what is there is exactly that.
+
+``python -m verifier.payment.compile_contracts [--check]``, for development only: Vyper is imported when it runs and is
+needed by nothing that is installed. The output depends on the source's bytes alone, not on paths or on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+
+from verifier.errors import EscrowError, OpgateError
+from verifier.payment.artifacts import CONTRACTS, ContractName
+
+FOLDER = Path(__file__).parent
+VYPER = "0.4.3"
+
+
+def compile_contract(name: ContractName, source: str) -> bytes:
+    """The artefact of a contract as canonical JSON.
+
+    Raises:
+        EscrowError: E-compiler where Vyper is missing or another version, E-source where the source does not compile.
+    """
+    try:
+        import vyper  # noqa: PLC0415 - a development tool, absent where this package is only used
+        from vyper.compiler import compile_code  # noqa: PLC0415 - the same
+        from vyper.exceptions import VyperException  # noqa: PLC0415 - the same
+    except ImportError as error:
+        raise EscrowError("E-compiler", "Vyper is not installed", do="Run pip install 'opgate[dev]'.") from error
+    if vyper.__version__ != VYPER:
+        raise EscrowError("E-compiler", "another Vyper gives other code", expected=VYPER, found=vyper.__version__)
+    wanted = ("abi", "bytecode", "bytecode_runtime", "layout", "settings_dict")
+    try:
+        built: dict[str, Any] = compile_code(source, output_formats=wanted)
+    except VyperException as error:
+        raise EscrowError("E-source", "the contract does not compile", where=name, found=str(error)) from error
+    settings = built["settings_dict"]
+    layout = built["layout"].get("code_layout", {})
+    immutables = [{"name": key, **{k: slot[k] for k in ("type", "offset", "length")}} for key, slot in layout.items()]
+    return rfc8785.dumps(
+        {
+            "name": name,
+            "vyper": VYPER,
+            "evm_version": settings["evm_version"],
+            "optimize": settings["optimize"],
+            "source_sha256": "0x" + hashlib.sha256(source.encode()).hexdigest(),
+            "abi": built["abi"],
+            "bytecode": built["bytecode"],
+            "runtime": built["bytecode_runtime"],
+            "immutables": sorted(immutables, key=lambda slot: slot["offset"]),
+        }
+    )
+
+
+def stale(folder: Path) -> list[str]:
+    """The contracts whose artefact in `folder`/artifacts is not what the source compiles to; empty when all are."""
+    return [
+        name
+        for name in CONTRACTS
+        if not (folder / "artifacts" / f"{name}.json").is_file()
+        or (folder / "artifacts" / f"{name}.json").read_bytes() != compile_contract(name, _source(folder, name))
+    ]
+
+
+def _source(folder: Path, name: ContractName) -> str:
+    # Bytes, not text mode: a checkout that changes line ends must not pass for the source that was compiled.
+    return (folder / f"{name}.vy").read_bytes().decode("utf-8")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or check; 0 when all is well, 1 when an artefact is stale or a contract does not compile."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where an artefact is stale")
+    check: bool = parser.parse_args(arguments).check
+    try:
+        if check:
+            found = stale(FOLDER)
+            for name in found:
+                sys.stderr.write(f"stale: {name}; run python -m verifier.payment.compile_contracts\n")
+            return 1 if found else 0
+        for name in CONTRACTS:
+            artifact = compile_contract(name, _source(FOLDER, name))
+            (FOLDER / "artifacts" / f"{name}.json").write_bytes(artifact)
+    except OpgateError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
