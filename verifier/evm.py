@@ -1,8 +1,8 @@
 """Runs a circuit's pinned verifier code in an in-process EVM, and recovers signers by the EVM's own precompile.
 
-The code is called exactly as the escrow calls it: a static call under the rule's gas cap, and only a 32-byte answer of 1
-counts. A tiny caller contract makes that call and reports what came back, so that a refusal by the code and a failure of
-the engine can never be confused. pyrevm is the engine; py-evm (`evm_pyevm`) where pyrevm has no wheel.
+The code is called exactly as the escrow calls it: a static call under the rule's gas cap, and only a 32-byte answer of
+1 counts. A tiny caller contract makes that call and reports what came back, so that a refusal by the code and a failure
+of the engine can never be confused. pyrevm is the engine; py-evm (`evm_pyevm`) where pyrevm has no wheel.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAX_CALLDATA = 1 << 18
 
 
 class Answer(NamedTuple):
-    """What a static call to the code gave back; `gas` is what the caller saw disappear, the call's own cost included."""
+    """What a static call gave back; `gas` is what the caller saw disappear, the call's own cost included."""
 
     accepted: bool
     gas: int
@@ -62,7 +62,8 @@ def run_verifier(code: bytes, calldata: bytes, *, gas_cap: int, revision: str, e
     chosen = engine or default_engine()
     try:
         answer = chosen.call(codes, CALLER_AT, calldata, gas_cap + gas_cap // 63 + _CALLER_GAS, revision)
-    except Exception as error:
+    except BaseException as error:
+        _reraise_interrupts(error)
         raise UndecidedError("V7-engine", "the EVM failed, the code was not heard", found=repr(error)[:200]) from error
     if len(answer) != 128:
         raise UndecidedError("V7-engine", "the EVM answered in an unknown shape", found=f"{len(answer)} bytes")
@@ -76,7 +77,8 @@ def recover(digest: Bytes32, signature: Signature, *, engine: Engine | None = No
     chosen = engine or default_engine()
     try:
         answer = chosen.call({}, ECRECOVER_AT, digest + v.to_bytes(32) + r + s, 100_000, "CANCUN")
-    except Exception as error:
+    except BaseException as error:
+        _reraise_interrupts(error)
         raise UndecidedError(
             "V3-engine", "the EVM failed, no signature was checked", found=repr(error)[:200]
         ) from error
@@ -115,8 +117,14 @@ def default_engine() -> Engine:
     raise UndecidedError("V7-engine", "no EVM is installed", do="pip install pyrevm, or pip install 'opgate[pyevm]'")
 
 
+def _reraise_interrupts(error: BaseException) -> None:
+    """A Rust panic reaches Python as a BaseException and is a failure like others; an interrupt is not."""
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        raise error
+
+
 def _caller(target: Address, gas: int) -> bytes:
-    """Code that passes its calldata on in a static call and returns (first word, success, size of the answer, gas used)."""
+    """Code that passes its calldata on in a static call and returns (first word, success, answer's size, gas used)."""
     return bytes.fromhex(
         "3660006000375a"  # calldatacopy(0, 0, calldatasize); gas before
         f"6020600036600073{target.hex()}"  # out 32 bytes at 0, in all the calldata, to the target

@@ -10,11 +10,14 @@ from eth.db.atomic import AtomicDB
 from eth.vm.forks.cancun import CancunVM
 from eth.vm.forks.prague import PragueVM
 from eth.vm.forks.shanghai import ShanghaiVM
-
-from verifier.statement.scalars import Address
+from eth_typing import Address as CanonicalAddress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from eth.typing import AccountDetails
+
+    from verifier.statement.scalars import Address
 
 _FORKS = {"SHANGHAI": ShanghaiVM, "CANCUN": CancunVM, "PRAGUE": PragueVM}
 
@@ -26,8 +29,8 @@ class PyEvmEngine:
 
     def call(self, codes: Mapping[Address, bytes], to: Address, calldata: bytes, gas: int, revision: str) -> bytes:
         """Run one call on a fresh state; RuntimeError where the outermost call fails."""
-        state = {
-            bytes(address): {"balance": 0, "nonce": 0, "code": bytes(code), "storage": {}}
+        state: dict[CanonicalAddress, AccountDetails] = {
+            CanonicalAddress(address): {"balance": 0, "nonce": 0, "code": bytes(code), "storage": {}}
             for address, code in codes.items()
         }
         kind = MiningChain.configure("OneCall", vm_configuration=((0, _FORKS[revision]),), chain_id=1)
@@ -36,7 +39,7 @@ class PyEvmEngine:
             origin=ZERO_ADDRESS,
             gas_price=0,
             gas=gas,
-            to=bytes(to),
+            to=CanonicalAddress(to),
             sender=ZERO_ADDRESS,
             value=0,
             data=bytes(calldata),

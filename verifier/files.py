@@ -11,7 +11,7 @@ from verifier.errors import VerifierError
 
 
 def read_regular(path: Path, *, limit: int) -> bytes:
-    """The bytes of a regular file of at most `limit` bytes; never follows a link in the last part, never blocks on a FIFO.
+    """The bytes of a regular file of at most `limit` bytes; never follows a link, never blocks on a FIFO.
 
     Raises:
         VerifierError: V0-file where it cannot be read or is no regular file, V0-size where it is larger.
@@ -21,7 +21,7 @@ def read_regular(path: Path, *, limit: int) -> bytes:
     except (OSError, ValueError) as error:
         found = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise VerifierError("V0-file", "the file cannot be opened", where=str(path), found=found) from error
-    with open(descriptor, "rb") as stream:
+    with os.fdopen(descriptor, "rb") as stream:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise VerifierError("V0-file", "this is no regular file", where=str(path), expected="a regular file")
@@ -35,7 +35,7 @@ def read_regular(path: Path, *, limit: int) -> bytes:
 
 
 def write_atomic(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    """Write a file so that after a crash it is there whole or not at all: temporary file, fsync, rename, fsync of the folder.
+    """Write a file so that after a crash it is there whole or not at all.
 
     Raises:
         OSError: where the file system refuses.
@@ -43,11 +43,11 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        with open(descriptor, "wb") as stream:
+        with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(descriptor)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

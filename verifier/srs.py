@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from verifier.statement.verdict import SrsKind
 
 CEREMONY_K1 = "cafb2aa72c200ddc4e28aacabb8066e829207e2484b8d17059a566232f8a297b"
-"""The k = 1 part of the perpetual powers of tau as EZKL uses it: it holds g, s·G1 and s·G2, all that a verifier embeds."""
+"""The k = 1 part of the perpetual powers of tau as EZKL uses it: it holds all that a verifier embeds."""
 
 CEREMONY = {
     10: "9705d450e5dfd06adb673705f7bc34418ec86339203198beceb2ae7f1ffefedb",
@@ -22,7 +22,7 @@ CEREMONY = {
     17: "41509f380362a8d14401c5ae92073154922fe23e45459ce6f696f58607655db7",
     20: "54ef75911da76d7a6b7ea341998aaf66cb06c679c53e0a88a4fe070dd3add963",
 }
-"""sha256 of the ceremony's files by logrows, as ezkl 23.0.5 publishes them; a size that is not here counts as development."""
+"""sha256 of the ceremony's files by logrows, as ezkl 23.0.5 has them; other sizes count as development."""
 
 
 def srs_kind(srs: SrsDigest) -> SrsKind:

@@ -43,7 +43,7 @@ _INTEGERS: Final = {
 def quantise(
     values: Sequence[float | bool], *, scale: int, dtype: Dtype, bound: int = EZKL_BOUND
 ) -> tuple[TensorInt, ...]:
-    """The integers that stand for the values in a circuit: cast to the dtype, times 2^scale, rounded half away from zero.
+    """The integers that stand for the values in a circuit: cast to the dtype, times 2^scale, half away from zero.
 
     Equal to what EZKL computes from the same numbers wherever EZKL computes what it was asked. Where it quietly does
     not, this refuses: EZKL takes NaN for 0, cuts fractions off integers and bools, loses integers that a double cannot

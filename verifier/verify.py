@@ -10,8 +10,8 @@
 7 proof        exact length; the pinned code accepts, under the rule's gas cap and the pinned revision
 8 opinions     those that the policy asks for are there; none of those given disagrees
 
-Time, single use and the state of a chain are not looked at: they are the gate's and the escrow's. The payer's consent is
-not shown by a bundle either: it is the Funded event. INVALID is about a bundle, never about a job.
+Time, single use and the state of a chain are not looked at: they are the gate's and the escrow's. The payer's consent
+is not shown by a bundle either: it is the Funded event. INVALID is about a bundle, never about a job.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from verifier.policy import CircuitRule, Policy
     from verifier.statement.bundle import ProofBundle
     from verifier.statement.eip712 import Domain
+    from verifier.statement.scalars import Bytes32
     from verifier.statement.terms import JobTerms
-    from verifier.statement.verdict import Assurance, Opinion
+    from verifier.statement.verdict import Assurance, Opinion, Outcome
 
 
 class _Deal(NamedTuple):
@@ -50,6 +51,7 @@ class _Deal(NamedTuple):
     domain: Domain
     circuit: Circuit
     policy: Policy
+    assurance: Assurance
 
 
 class _Case(NamedTuple):
@@ -72,12 +74,12 @@ def verify(bundle: ProofBundle, circuit: Circuit, policy: Policy, opinions: tupl
         A Verdict: VALID, INVALID with the first step's code that fails, or UNDECIDED where something on our side
         (the EVM, a missing opinion, an unexpected failure) kept us from deciding.
     """
-    deal = _Deal(bundle.terms, bundle.domain, circuit, policy)
     job_id = bundle.job_id
     checked = _checked(canonical.digest(bundle), circuit, policy)
     assurance: Assurance | None = None
     try:
         assurance = assurance_of(circuit, policy)
+        deal = _Deal(bundle.terms, bundle.domain, circuit, policy, assurance)
         case = _Case(deal, bundle, opinions, claimed_words(bundle))
         for step in STEPS:
             step(case)
@@ -102,12 +104,12 @@ def verify(bundle: ProofBundle, circuit: Circuit, policy: Policy, opinions: tupl
 
 def check_terms(terms: JobTerms, domain: Domain, circuit: Circuit, policy: Policy) -> TermsVerdict:
     """Steps 1, 2 and 4 for terms, before the payer signs them: after funding, a policy has no force any more."""
-    deal = _Deal(terms, domain, circuit, policy)
     job_id = terms.job_id(domain)
     checked = _checked(canonical.digest(terms), circuit, policy)
     assurance: Assurance | None = None
     try:
         assurance = assurance_of(circuit, policy)
+        deal = _Deal(terms, domain, circuit, policy, assurance)
         for step in TERMS_STEPS:
             step(deal)
     except Exception as error:  # noqa: BLE001 - as in verify
@@ -142,9 +144,13 @@ def check_circuit(deal: _Deal) -> None:
         _no("V1-visibility", "the policy does not take this kind of input", rule.visibility, manifest.visibility)
     if manifest.ezkl_version not in rule.ezkl_versions:
         _no("V1-ezkl-version", "the policy does not take this proof system", rule.ezkl_versions, manifest.ezkl_version)
-    assurance = assurance_of(deal.circuit, deal.policy)
-    if ORDER.index(assurance) < ORDER.index(rule.assurance):
-        _no("V1-assurance", "no record that the policy trusts shows what this code computes", rule.assurance, assurance)
+    if ORDER.index(deal.assurance) < ORDER.index(rule.assurance):
+        _no(
+            "V1-assurance",
+            "no trusted record shows what this code computes",
+            rule.assurance,
+            deal.assurance,
+        )
     if srs_kind(manifest.srs) != "ceremony" and deal.domain.chain_id not in deal.policy.chains.dev_chains:
         _no("V1-srs", "whoever made the SRS can forge proofs", "a ceremony's SRS on this chain", "a development SRS")
 
@@ -226,7 +232,7 @@ def check_fidelity(deal: _Deal) -> None:
 
 
 def check_instances(case: _Case) -> None:
-    """Step 5: the claim has exactly the circuit's values, each within its bound; the words are built from nothing else."""
+    """Step 5: the claim has exactly the circuit's values, each within its bound; the words hold nothing else."""
     check_claim(case.bundle, case.deal.circuit.manifest)
     expected = int(case.deal.circuit.manifest.n_instances)
     if len(case.words) != 32 * expected:
@@ -312,7 +318,7 @@ def _no(code: str, message: str, expected: object, found: object) -> NoReturn:
     raise VerifierError(code, message, where=f"step {code[1]}", expected=str(expected), found=str(found))
 
 
-def _checked(subject: object, circuit: Circuit, policy: Policy) -> CheckedAgainst:
+def _checked(subject: Bytes32, circuit: Circuit, policy: Policy) -> CheckedAgainst:
     return CheckedAgainst(
         subject_sha256=subject,
         circuit_id=circuit.circuit_id,
@@ -323,7 +329,7 @@ def _checked(subject: object, circuit: Circuit, policy: Policy) -> CheckedAgains
     )
 
 
-def _outcome(error: Exception) -> tuple[str, str, Text]:
+def _outcome(error: Exception) -> tuple[Outcome, str, Text]:
     if isinstance(error, UndecidedError):
         return "UNDECIDED", error.code, _text(str(error))
     if isinstance(error, OpgateError):
@@ -373,6 +379,8 @@ def _statement(
         else "how close the circuit is to the model: the policy asks for no fidelity certificate",
         "that the payer agreed: that is the Funded event on the chain",
     ]
+    if ORDER.index(assurance) < ORDER.index("compiled"):
+        not_shown.append("that the code embeds the SRS of the manifest: that counts as checked from compiled up")
     if srs_kind(circuit.manifest.srs) != "ceremony":
         not_shown.append("that nobody forged it: the SRS is a development one, whoever made it can")
     if bundle.evidence is not None:

@@ -1,0 +1,1 @@
+"""The sub-commands of the verifier package, each behind one entry point."""
