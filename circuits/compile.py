@@ -1,0 +1,265 @@
+"""From a model, run arguments and an SRS to the whole circuit: settings, keys, verifier code, manifest.
+
+Building and rebuilding both go through here, and nothing that comes out depends on samples, costs, folder, thread count or
+time. The figures that need a proof (its length and gas) are taken from the proof of a fixed probe input.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+
+from circuits import ezkl_runner, solidity, srs
+from circuits import settings as settings_module
+from circuits.ezkl_runner import Limits, Outcome, Witness
+from circuits.model import Model
+from circuits.run_arguments import RunArguments
+from circuits.settings import Settings
+from verifier.errors import CircuitError
+from verifier.evm import run_verifier
+from verifier.instances import calldata
+from verifier.keccak import keccak256
+from verifier.statement import canonical
+from verifier.statement.manifest import (
+    JOB_LIMBS,
+    MAX_INSTANCES,
+    MAX_PROOF_BYTES,
+    CircuitManifest,
+    EvmVerifier,
+    TensorSpec,
+)
+from verifier.statement.scalars import Count, FieldElement, Text
+
+EZKL_VERSION = "23.0.5"
+PROBE_GAS = 25_000_000
+_PROBE_WORDS = (0, 1, 1 << 6, 1 << 12)
+
+Progress = Callable[[str], None]
+
+
+class Files(NamedTuple):
+    """Where a circuit's files lie in its folder; the last two and the full SRS are private."""
+
+    folder: Path
+
+    @property
+    def model(self) -> Path:
+        """The graph with the job input, as ezkl takes it."""
+        return self.folder / "job.onnx"
+
+    @property
+    def settings(self) -> Path:
+        """Canonical settings."""
+        return self.folder / "settings.json"
+
+    @property
+    def vk(self) -> Path:
+        """The verifying key."""
+        return self.folder / "vk.key"
+
+    @property
+    def srs_k1(self) -> Path:
+        """The SRS that a verifier needs."""
+        return self.folder / "kzg1.srs"
+
+    @property
+    def solidity(self) -> Path:
+        """The verifier's source as ezkl writes it."""
+        return self.folder / "verifier.sol"
+
+    @property
+    def compiled(self) -> Path:
+        """The compiled model: private."""
+        return self.folder / "model.compiled"
+
+    @property
+    def pk(self) -> Path:
+        """The proving key: it is the model, private."""
+        return self.folder / "pk.key"
+
+
+class Keys(NamedTuple):
+    """A circuit that has keys and code, but no manifest yet."""
+
+    files: Files
+    settings: Settings
+    code: bytes
+    setup: Outcome
+
+
+class Compiled(NamedTuple):
+    """A whole circuit and what making its probe proof cost."""
+
+    keys: Keys
+    manifest: CircuitManifest
+    prove: Outcome
+
+
+def make_keys(model: Model, run_args: RunArguments, srs_file: Path, folder: Path, limits: Limits) -> Keys:
+    """Settings, compiled model, both keys, Solidity and runtime code in a folder that must be private.
+
+    Raises:
+        CircuitError: the runner's and solc's; C-version where the installed ezkl is another one.
+    """
+    files = Files(folder)
+    files.model.write_bytes(model.with_job)
+    files.settings.write_bytes(settings_module.generate(files.model, run_args, folder, limits))
+    settings = settings_module.read_settings(files.settings.read_bytes())
+    if settings.version != EZKL_VERSION:
+        raise CircuitError("C-version", "another ezkl is installed", expected=EZKL_VERSION, found=settings.version)
+    files.srs_k1.write_bytes(srs.derive_k1(srs_file))
+    ezkl_runner.require([ezkl_runner.compile_model(files.model, files.settings, files.compiled)], limits)
+    setup = ezkl_runner.setup(files.compiled, srs_file, vk=files.vk, pk=files.pk, limits=limits)
+    for private in (files.pk, files.compiled):
+        private.chmod(0o600)
+    ezkl_runner.create_evm_verifier(
+        vk=files.vk, settings=files.settings, srs=files.srs_k1, solidity=files.solidity, limits=limits
+    )
+    return Keys(files, settings, solidity.compile_runtime(files.solidity), setup)
+
+
+def finish(model: Model, run_args: RunArguments, srs_file: Path, keys: Keys, limits: Limits) -> Compiled:
+    """Prove the probe, run it through the code, and write down the manifest.
+
+    Raises:
+        CircuitError: C-probe where no probe input can be proved, C-code where the code refuses an honest proof,
+            C-manifest where the circuit is outside what a manifest can say.
+    """
+    files, settings = keys.files, keys.settings
+    witness = _probe_witness(settings, keys)
+    proof_file = files.folder / "probe.proof"
+    done = ezkl_runner.prove(
+        witness=files.folder / "probe.witness",
+        compiled=files.compiled,
+        pk=files.pk,
+        srs=srs_file,
+        proof=proof_file,
+        limits=limits,
+    )
+    proof = read_proof(proof_file)
+    gas = measure_gas(keys.code, proof, witness)
+    stated = re.search(rb"eq\(0x([0-9a-f]+), proof\.length\)", files.solidity.read_bytes())
+    if stated is None or int(stated[1], 16) != len(proof):
+        raise CircuitError("C-code", "the code asks for another proof length than the proof has", found=str(len(proof)))
+    try:
+        manifest = CircuitManifest(
+            ezkl_version=Text(EZKL_VERSION),
+            onnx_sha256=canonical.sha256(model.source),
+            run_args_sha256=run_args.sha256,
+            settings_sha256=canonical.sha256(files.settings.read_bytes()),
+            vk_sha256=canonical.sha256(files.vk.read_bytes()),
+            srs=srs.srs_digest(srs_file),
+            visibility=run_args.visibility,
+            inputs=tuple(_inputs(model, settings)),
+            outputs=tuple(_outputs(model, settings)),
+            n_instances=Count(settings.instances),
+            proof_len=Count(len(proof)),
+            value_bound=run_args.value_bound,
+            evm=EvmVerifier(
+                solc=solidity.SOLC, revision=solidity.REVISION, code_hash=keccak256(keys.code), gas=Count(gas)
+            ),
+        )
+        canonical.decode(CircuitManifest, canonical.encode(manifest), where="manifest.json")
+    except ValueError as error:
+        raise CircuitError("C-manifest", "no manifest can describe this circuit", found=str(error)) from error
+    if manifest.n_instances > MAX_INSTANCES or manifest.proof_len > MAX_PROOF_BYTES:
+        raise CircuitError(
+            "C-closable",
+            "the escrow could not take a proof of this circuit",
+            expected=f"at most {MAX_INSTANCES} instances and {MAX_PROOF_BYTES} bytes of proof",
+            found=f"{manifest.n_instances} and {manifest.proof_len}",
+        )
+    return Compiled(keys, manifest, done)
+
+
+def read_proof(path: Path) -> bytes:
+    """The proof's bytes from ezkl's file. Nothing else of that file is believed; CircuitError C-proof."""
+    try:
+        return bytes(json.loads(path.read_bytes())["proof"])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise CircuitError("C-proof", "ezkl wrote no proof", where=path.name, found=repr(error)[:200]) from error
+
+
+def measure_gas(code: bytes, proof: bytes, witness: Witness) -> int:
+    """The gas of one accepted verification in the pinned revision; CircuitError C-code where the code refuses."""
+    words = b"".join(word.to_bytes(32) for word in witness.instances)
+    answer = run_verifier(code, calldata(proof, words), gas_cap=PROBE_GAS, revision=solidity.REVISION)
+    if not answer.accepted:
+        raise CircuitError(
+            "C-code", "the verifier's code refuses an honest proof", expected="instances: inputs | job limbs | outputs"
+        )
+    return answer.gas
+
+
+def raw_input(tensors: list[list[FieldElement]]) -> str:
+    """ezkl's inline input of integers, as 64-digit hex that goes in unscaled; the job limbs are its last tensor."""
+    return json.dumps({"input_data": [[ezkl_runner.to_hex(value) for value in tensor] for tensor in tensors]})
+
+
+def _probe_witness(settings: Settings, keys: Keys) -> Witness:
+    """The witness of the first fixed input that the circuit takes: every value 0, or a small power of two."""
+    files = keys.files
+    n_inputs = len(settings.model_input_scales)
+    sizes = [_size(shape) for shape in settings.model_instance_shapes[: n_inputs - 1]]
+    failure = None
+    for word in _PROBE_WORDS:
+        tensors = [[FieldElement(word)] * size for size in sizes] + [[FieldElement(0)] * JOB_LIMBS]
+        operation = ezkl_runner.gen_witness(raw_input(tensors), files.compiled, files.folder / "probe.witness")
+        outcome = ezkl_runner.run([operation])[0]
+        if isinstance(outcome, Outcome):
+            return ezkl_runner.read_witness(outcome)
+        failure = outcome
+    found = ezkl_runner.cause(failure) if failure else ""
+    raise CircuitError("C-probe", "the circuit takes none of the fixed probe inputs", found=found)
+
+
+def _inputs(model: Model, settings: Settings) -> Iterator[TensorSpec]:
+    offset = 0
+    shapes = settings.model_instance_shapes
+    if len(settings.model_input_scales) != len(model.inputs) + 1 or settings.model_input_scales[-1] != 0:
+        raise CircuitError(
+            "C-layout", "ezkl sees other inputs than the graph has", found=str(settings.model_input_scales)
+        )
+    for tensor, scale, shape in zip(model.inputs, settings.model_input_scales[:-1], shapes, strict=False):
+        if _size(shape) != tensor.size:
+            raise CircuitError("C-layout", "ezkl gives an input another size", where=tensor.name, found=str(shape))
+        yield TensorSpec(
+            name=Text(tensor.name),
+            shape=tuple(Count(axis) for axis in tensor.shape),
+            dtype=tensor.dtype,  # type: ignore[arg-type] # one of Dtype by construction of Tensor
+            scale=Count(scale),
+            offset=Count(offset),
+            length=Count(tensor.size),
+        )
+        offset += tensor.size
+
+
+def _outputs(model: Model, settings: Settings) -> Iterator[TensorSpec]:
+    first = len(model.inputs) + 1
+    shapes = settings.model_instance_shapes
+    offset = sum(_size(shape) for shape in shapes[:first])
+    if shapes[first - 1] != (1, JOB_LIMBS) or len(shapes) - first != len(model.output_names):
+        raise CircuitError("C-layout", "the instances are not inputs | job limbs | outputs", found=str(shapes))
+    for name, dtype, scale, shape in zip(
+        model.output_names, model.output_dtypes, settings.model_output_scales, shapes[first:], strict=True
+    ):
+        yield TensorSpec(
+            name=Text(name),
+            shape=tuple(Count(axis) for axis in shape),
+            dtype=dtype,  # type: ignore[arg-type] # one of Dtype by construction of Model
+            scale=Count(scale),
+            offset=Count(offset),
+            length=Count(_size(shape)),
+        )
+        offset += _size(shape)
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for axis in shape:
+        size *= axis
+    return size

@@ -1,0 +1,157 @@
+"""How far a circuit's outputs are from the model's: a measurement on given samples, the refusal, and the certificate.
+
+It compares integers that the circuit computed with floats that onnxruntime computed; no operator list is trusted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from circuits.ezkl_runner import Witness
+from circuits.samples import Array, Sample
+from verifier.errors import CircuitError
+from verifier.statement.certificates import FidelityCertificate, ValueRange
+from verifier.statement.scalars import Bytes32, Count, Measure, TensorInt, Text
+
+MAX_SHARE = 0.05
+"""Largest error that is accepted, as a share of the span of the model's outputs."""
+MIN_AGREEMENT = 0.9
+"""Least share of samples with the model's own argmax that is accepted, where an output has several values."""
+_DIGITS = 9
+
+
+class Fidelity(NamedTuple):
+    """Errors in the outputs' own unit, the span of the model's outputs, the share of samples with equal argmax."""
+
+    samples: int
+    max_error: float
+    mean_error: float
+    agreement: float
+    span: float
+    worst: int
+
+
+def compare(witnesses: Sequence[Witness], floats: Sequence[tuple[Array, ...]], scales: Sequence[int]) -> Fidelity:
+    """Compare the circuit's outputs with the model's on the same samples, sample by sample.
+
+    Raises:
+        CircuitError: C-shape where the circuit has other outputs than the model, C-not-finite where the model gives NaN
+            or an infinity, which no circuit can.
+    """
+    errors, means, agreed, flat = [], [], [], []
+    for index, (witness, outputs) in enumerate(zip(witnesses, floats, strict=True)):
+        sizes = [output.size for output in outputs]
+        found = [len(tensor) for tensor in witness.outputs]
+        if sizes != found:
+            raise CircuitError(
+                "C-shape", "the circuit has other outputs than the model", expected=f"sizes {sizes}", found=f"{found}"
+            )
+        wanted = [output.astype(np.float64).reshape(-1) for output in outputs]
+        if not all(np.isfinite(values).all() for values in wanted):
+            raise CircuitError("C-not-finite", "the model's own output is not finite", where=f"sample {index}")
+        got = [
+            np.array([int(value) / 2**scale for value in tensor])
+            for tensor, scale in zip(witness.outputs, scales, strict=True)
+        ]
+        gaps = np.concatenate([np.abs(a - b) for a, b in zip(got, wanted, strict=True)])
+        errors.append(float(gaps.max()))
+        means.append(float(gaps.mean()))
+        agreed.append(all(int(a.argmax()) == int(b.argmax()) for a, b in zip(got, wanted, strict=True)))
+        flat.append(np.concatenate(wanted))
+    every = np.stack(flat)
+    return Fidelity(
+        samples=len(errors),
+        max_error=max(errors),
+        mean_error=sum(means) / len(means),
+        agreement=sum(agreed) / len(agreed),
+        span=float(every.max() - every.min()),
+        worst=int(np.argmax(errors)),
+    )
+
+
+def check_faithful(fidelity: Fidelity, *, where: str) -> None:
+    """Refuse a circuit that is not the model: C-unfaithful, with the error and the sample where it is largest."""
+    limit = max(MAX_SHARE * fidelity.span, 1e-6)
+    if fidelity.max_error > limit:
+        raise CircuitError(
+            "C-unfaithful",
+            "the circuit's outputs are not the model's",
+            where=f"{where}, sample {fidelity.worst}",
+            expected=f"an error of at most {limit:.3g} ({MAX_SHARE:.0%} of the outputs' span)",
+            found=f"{fidelity.max_error:.3g}",
+            do="Some operator is computed differently or too coarsely: raise the scale, or export the model without it.",
+        )
+    if fidelity.agreement < MIN_AGREEMENT:
+        raise CircuitError(
+            "C-unfaithful",
+            "the circuit ranks the outputs differently from the model",
+            where=where,
+            expected=f"equal argmax on {MIN_AGREEMENT:.0%} of the samples",
+            found=f"{fidelity.agreement:.1%}",
+            do="Raise the scale.",
+        )
+
+
+def check_not_constant(floats: Sequence[tuple[Array, ...]]) -> None:
+    """Refuse samples on which the model always says the same: any circuit would look faithful (C-constant)."""
+    first = floats[0]
+    if len(floats) > 1 and all(np.array_equal(a, b) for outputs in floats for a, b in zip(outputs, first, strict=True)):
+        raise CircuitError(
+            "C-constant",
+            "the model gives the same output for every sample, so that these samples show nothing",
+            do="Give samples that differ, or a model that looks at its input.",
+        )
+
+
+def samples_sha256(samples: Sequence[Sample]) -> Bytes32:
+    """The digest of samples: over dtype, shape and little-endian bytes of every array, in order."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        for array in sample:
+            plain = np.ascontiguousarray(array)
+            head = json.dumps([plain.dtype.str.lstrip("<>|="), list(plain.shape)])
+            digest.update(head.encode() + plain.astype(plain.dtype.newbyteorder("<")).tobytes())
+    return Bytes32(digest.digest())
+
+
+def value_ranges(names: Sequence[str], tensors: Sequence[Sequence[Sequence[TensorInt]]]) -> tuple[ValueRange, ...]:
+    """The least and greatest integer of each tensor over samples; `tensors` holds one list of tensors a sample."""
+    return tuple(
+        ValueRange(
+            name=Text(name),
+            least=TensorInt(min(min(sample[index]) for sample in tensors)),
+            greatest=TensorInt(max(max(sample[index]) for sample in tensors)),
+        )
+        for index, name in enumerate(names)
+    )
+
+
+def certify(  # noqa: PLR0913 - a certificate states many things, each by keyword
+    *,
+    circuit_id: Bytes32,
+    fidelity: Fidelity,
+    samples: Sequence[Sample],
+    domain: tuple[ValueRange, ...],
+    outputs: tuple[ValueRange, ...],
+    headroom_bits: int,
+    rewrites: tuple[str, ...],
+) -> FidelityCertificate:
+    """The certificate of a measurement; errors are rounded up, agreement down, so that it never promises more."""
+    step = 10.0**-_DIGITS
+    return FidelityCertificate(
+        circuit_id=circuit_id,
+        samples_sha256=samples_sha256(samples),
+        samples=Count(fidelity.samples),
+        max_error=Measure.of(fidelity.max_error + step / 2, _DIGITS),
+        mean_error=Measure.of(fidelity.mean_error + step / 2, _DIGITS),
+        agreement=Measure.of(int(fidelity.agreement * 1e6) / 1e6),
+        domain=domain,
+        outputs=outputs,
+        headroom_bits=Count(headroom_bits),
+        rewrites=tuple(Text(rewrite) for rewrite in rewrites),
+    )

@@ -1,0 +1,161 @@
+"""The owner's ONNX graph: read strictly, made static, and given the job id as its last input. No weight is changed.
+
+Parsing protobuf from a stranger happens here; running or translating a stranger's graph never does.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, helper
+
+from verifier.errors import CircuitError
+from verifier.statement.manifest import JOB_LIMBS
+
+JOB_INPUT = "opgate_job"
+MAX_ONNX_BYTES = 256 << 20
+MAX_ELEMENTS = 1 << 16
+
+_DTYPES = {
+    TensorProto.FLOAT16: "float16",
+    TensorProto.FLOAT: "float32",
+    TensorProto.DOUBLE: "float64",
+    TensorProto.INT8: "int8",
+    TensorProto.INT16: "int16",
+    TensorProto.INT32: "int32",
+    TensorProto.INT64: "int64",
+    TensorProto.UINT8: "uint8",
+    TensorProto.UINT16: "uint16",
+    TensorProto.UINT32: "uint32",
+    TensorProto.UINT64: "uint64",
+    TensorProto.BOOL: "bool",
+}
+
+
+class Tensor(NamedTuple):
+    """Name, static shape and ONNX element type of a graph's input or output."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """The number of values."""
+        return math.prod(self.shape)
+
+
+class Model(NamedTuple):
+    """A model in two forms: `static` for onnxruntime, `with_job` for ezkl; `rewrites` names what was changed."""
+
+    source: bytes
+    static: bytes
+    with_job: bytes
+    inputs: tuple[Tensor, ...]
+    output_names: tuple[str, ...]
+    output_dtypes: tuple[str, ...]
+    rewrites: tuple[str, ...]
+
+
+def read_model(source: bytes) -> Model:
+    """Parse a model, make its shapes static and add the job input, unused in the graph, as the last one.
+
+    The bytes that come out depend on nothing but the bytes that go in and onnx's version.
+
+    Raises:
+        CircuitError: C-onnx for bytes that are no model, C-onnx-external for weights outside the file, C-onnx-name where
+            the job input's name is taken, C-onnx-dynamic for a symbolic dimension other than the batch, C-onnx-dtype,
+            C-onnx-size.
+    """
+    proto = _parse(source)
+    graph = proto.graph
+    rewrites: list[str] = []
+    stored = {each.name for each in graph.initializer}
+    kept = [each for each in graph.input if each.name not in stored]
+    if len(kept) != len(graph.input):
+        rewrites.append("weights listed as inputs are weights only")
+        del graph.input[:]
+        graph.input.extend(kept)
+    if not graph.input or not graph.output:
+        raise CircuitError("C-onnx", "the model has no input or no output")
+    names = {name for node in graph.node for name in (*node.input, *node.output)} | {each.name for each in graph.input}
+    if JOB_INPUT in names | stored:
+        raise CircuitError("C-onnx-name", "a tensor of the model has the job input's name", found=JOB_INPUT)
+    if any([_make_static(each) for each in (*graph.input, *graph.output)]):
+        rewrites.append("batch dimension set to 1")
+        del graph.value_info[:]
+    inputs = tuple(_tensor(each) for each in graph.input)
+    static = proto.SerializeToString(deterministic=True)
+    graph.input.append(helper.make_tensor_value_info(JOB_INPUT, TensorProto.INT64, [1, JOB_LIMBS]))
+    return Model(
+        source=source,
+        static=static,
+        with_job=proto.SerializeToString(deterministic=True),
+        inputs=inputs,
+        output_names=tuple(each.name for each in graph.output),
+        output_dtypes=tuple(_dtype(each) for each in graph.output),
+        rewrites=(*rewrites, f"input {JOB_INPUT} added"),
+    )
+
+
+def _parse(source: bytes) -> onnx.ModelProto:
+    if len(source) > MAX_ONNX_BYTES:
+        raise CircuitError("C-onnx-size", "the model is too large", expected=f"at most {MAX_ONNX_BYTES} bytes")
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(source)
+    except (DecodeError, RecursionError, ValueError) as error:
+        raise CircuitError("C-onnx", "these bytes are no ONNX model", found=str(error)[:200]) from error
+    tensors = [*proto.graph.initializer]
+    tensors += [each.t for node in proto.graph.node for each in node.attribute if each.HasField("t")]
+    if any(each.data_location == TensorProto.EXTERNAL or each.external_data for each in tensors):
+        raise CircuitError(
+            "C-onnx-external",
+            "the model keeps weights outside its file, so that its digest would not cover them",
+            do="Save it in one file: onnx.save(model, path, save_as_external_data=False).",
+        )
+    return proto
+
+
+def _make_static(info: onnx.ValueInfoProto) -> bool:
+    """Set an unknown first dimension to 1; refuse any other unknown one of an input or output."""
+    changed = False
+    for axis, dimension in enumerate(info.type.tensor_type.shape.dim):
+        if dimension.HasField("dim_value") and dimension.dim_value > 0:
+            continue
+        if axis != 0:
+            raise CircuitError(
+                "C-onnx-dynamic",
+                "a dimension other than the batch is not fixed",
+                where=f"{info.name}, axis {axis}",
+                found=dimension.dim_param or "no value",
+                do="Export the model with a fixed shape.",
+            )
+        dimension.Clear()
+        dimension.dim_value = 1
+        changed = True
+    return changed
+
+
+def _dtype(info: onnx.ValueInfoProto) -> str:
+    element = info.type.tensor_type.elem_type
+    if not info.type.HasField("tensor_type") or element not in _DTYPES:
+        raise CircuitError(
+            "C-onnx-dtype", "a tensor has a type that no circuit takes", where=info.name, found=str(element)
+        )
+    return _DTYPES[element]
+
+
+def _tensor(info: onnx.ValueInfoProto) -> Tensor:
+    dtype = _dtype(info)
+    if not info.type.tensor_type.HasField("shape"):
+        raise CircuitError(
+            "C-onnx-dynamic", "an input has no shape", where=info.name, do="Export it with a fixed shape."
+        )
+    tensor = Tensor(info.name, tuple(int(each.dim_value) for each in info.type.tensor_type.shape.dim), dtype)
+    if not 0 < tensor.size <= MAX_ELEMENTS:
+        raise CircuitError("C-onnx-size", "an input has too many values", where=info.name, found=str(tensor.size))
+    return tensor
