@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import rfc8785
-
 from verifier.errors import EscrowError, OpgateError
 from verifier.payment.artifacts import CONTRACTS, ContractName
+from verifier.statement import canonical
 
 FOLDER = Path(__file__).parent
 VYPER = "0.4.3"
@@ -28,22 +28,23 @@ def compile_contract(name: ContractName, source: str) -> bytes:
         EscrowError: E-compiler where Vyper is missing or another version, E-source where the source does not compile.
     """
     try:
-        import vyper  # noqa: PLC0415 - a development tool, absent where this package is only used
-        from vyper.compiler import compile_code  # noqa: PLC0415 - the same
-        from vyper.exceptions import VyperException  # noqa: PLC0415 - the same
+        # Imported here, for it is a development tool, absent where this package is only used; it has no type stubs.
+        compiler, errors = import_module("vyper.compiler"), import_module("vyper.exceptions")
+        version = str(import_module("vyper").__version__)
     except ImportError as error:
         raise EscrowError("E-compiler", "Vyper is not installed", do="Run pip install 'opgate[dev]'.") from error
-    if vyper.__version__ != VYPER:
-        raise EscrowError("E-compiler", "another Vyper gives other code", expected=VYPER, found=vyper.__version__)
+    if version != VYPER:
+        raise EscrowError("E-compiler", "another Vyper gives other code", expected=VYPER, found=version)
     wanted = ("abi", "bytecode", "bytecode_runtime", "layout", "settings_dict")
     try:
-        built: dict[str, Any] = compile_code(source, output_formats=wanted)
-    except VyperException as error:
+        built: dict[str, Any] = compiler.compile_code(source, output_formats=wanted)
+    except errors.VyperException as error:
         raise EscrowError("E-source", "the contract does not compile", where=name, found=str(error)) from error
     settings = built["settings_dict"]
     layout = built["layout"].get("code_layout", {})
-    immutables = [{"name": key, **{k: slot[k] for k in ("type", "offset", "length")}} for key, slot in layout.items()]
-    return rfc8785.dumps(
+    slots: list[tuple[str, Any]] = sorted(layout.items(), key=lambda item: int(item[1]["offset"]))
+    immutables = [{"name": key, **{k: slot[k] for k in ("type", "offset", "length")}} for key, slot in slots]
+    return canonical.encode(
         {
             "name": name,
             "vyper": VYPER,
@@ -53,7 +54,7 @@ def compile_contract(name: ContractName, source: str) -> bytes:
             "abi": built["abi"],
             "bytecode": built["bytecode"],
             "runtime": built["bytecode_runtime"],
-            "immutables": sorted(immutables, key=lambda slot: slot["offset"]),
+            "immutables": immutables,
         }
     )
 
