@@ -1,0 +1,309 @@
+"""The steps of a purchase, each on its own, each safe to repeat. Nothing is trusted that came from the provider.
+
+quote -> check -> upload -> accept -> fund -> wait -> fetch -> release -> settle; or reclaim, cancel. The rule is derived
+from the manifest and code that the payer holds; the policy speaks before funding; the gate alone signs a release.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from verifier.bundles import parse_bundle
+from verifier.errors import EscrowError, GateError, UndecidedError, VerifierError
+from verifier.evm import signed_by
+from verifier.payer.inputs import decode_tensors, encode_tensors, words_of
+from verifier.payer.settlement import settle
+from verifier.payment.gate import Gate, Limits
+from verifier.payment.ledger import Evidence, PayerJob
+from verifier.payment.states import JobState
+from verifier.statement import canonical
+from verifier.statement.eip712 import escrow_domain, signing_digest
+from verifier.statement.scalars import Bytes32, Timestamp
+from verifier.statement.terms import Acceptance, JobTerms, ProofRule, SignedTerms, input_commitment
+from verifier.verify import check_terms, verify
+
+if TYPE_CHECKING:
+    from verifier.archive.log import Archive
+    from verifier.circuit import Circuit
+    from verifier.payer.inputs import Tensors
+    from verifier.payer.provider import Provider
+    from verifier.payment.gate import EscrowView, Signer
+    from verifier.payment.ledger import Ledger
+    from verifier.policy import Policy
+    from verifier.statement.bundle import ProofBundle
+    from verifier.statement.evidence import ChainEvidence
+    from verifier.statement.scalars import Address
+    from verifier.statement.terms import SignedQuote, SignedRelease
+    from verifier.statement.verdict import Verdict
+
+FUND_WINDOW_S = 300
+"""How long after drafting the terms the money may be locked; a payer that waits longer drafts anew."""
+
+
+class PayerChain(Protocol):
+    """What a purchase needs of a chain. Answers that cannot be had are UndecidedErrors, refusals EscrowErrors."""
+
+    @property
+    def chain_id(self) -> int:
+        """The chain's id, as the node says and the policy expects."""
+
+    def block_time(self) -> int:
+        """The time of the newest block, Unix seconds."""
+
+    def code_hash(self, address: Address) -> Bytes32 | None:
+        """keccak256 of the code at an address, None where there is none."""
+
+    def state(self, escrow: Address, job_id: Bytes32) -> JobState:
+        """Where a job stands."""
+
+    def fund(self, terms: SignedTerms) -> Bytes32:
+        """Lock the money, by permit where the allowance is short; gives the transaction's hash."""
+
+    def release(self, terms: JobTerms, release: SignedRelease, escrow: Address) -> Bytes32:
+        """Close by the payer's signature."""
+
+    def reclaim(self, terms: JobTerms, escrow: Address) -> Bytes32:
+        """Take the money back after the deadline."""
+
+    def cancel(self, terms: JobTerms, escrow: Address) -> Bytes32:
+        """Make terms void that were not funded."""
+
+    def evidence_of(self, escrow: Address, job_id: Bytes32, event: str) -> ChainEvidence | None:
+        """The evidence of the transaction that emitted an event of the escrow for a job, None where there is none."""
+
+
+class Draft(NamedTuple):
+    """Terms that nobody has signed yet, with what they were made from."""
+
+    terms: SignedTerms
+    tensors: Tensors
+
+
+class Payer:
+    """One payer: its key, ledger, archive and policy, and the circuits that it holds."""
+
+    def __init__(  # noqa: PLR0913 - the parts of a payer, each by keyword
+        self,
+        *,
+        key: Signer,
+        address: Address,
+        ledger: Ledger,
+        archive: Archive,
+        chain: PayerChain,
+        view: EscrowView,
+        policy: Policy,
+        limits: Limits,
+    ) -> None:
+        """Take the parts; nothing is read or sent."""
+        self.ledger = ledger
+        self.archive = archive
+        self.chain = chain
+        self.policy = policy
+        self._key = key
+        self._address = address
+        self._gate = Gate(ledger=ledger, archive=archive, escrow=view, signer=key, limits=limits)
+
+    def quote(self, provider: Provider, circuit: Circuit, *, now: int) -> SignedQuote:
+        """Ask for a quote and check it: signature, circuit, escrow of the policy, still good.
+
+        Raises:
+            EscrowError: E-quote-… where it is not a quote that can be dealt with.
+        """
+        signed = provider.quote(circuit.circuit_id)
+        quote, where = signed.quote, provider.url
+        if not signed_by(quote.provider, quote.digest(signed.domain), signed.signature):
+            raise EscrowError("E-quote-signature", "the quote is not signed by its provider", where=where)
+        if quote.circuit_id != circuit.circuit_id:
+            raise EscrowError("E-quote-circuit", "the quote is for another circuit", where=where)
+        if signed.domain != escrow_domain(self.chain.chain_id, quote.escrow):
+            raise EscrowError("E-quote-domain", "the quote is for another chain or escrow than it says", where=where)
+        if self.policy.escrow_at(int(signed.domain.chain_id), quote.escrow) is None:
+            raise EscrowError(
+                "E-quote-escrow", "the policy does not name the quote's escrow", where=where, found=str(quote.escrow)
+            )
+        if quote.valid_until <= now:
+            raise EscrowError("E-quote-expired", "the quote is no longer good", where=where, do="Ask again")
+        return signed
+
+    def draft(self, signed: SignedQuote, circuit: Circuit, tensors: Tensors, *, seconds: int, now: int) -> Draft:
+        """Terms for a quote and an input; the rule is derived from the manifest here, the verifier's code compared.
+
+        Args:
+            signed: a quote that `quote` checked.
+            circuit: the circuit that the payer holds.
+            tensors: the quantised input.
+            seconds: time from now to the deadline.
+            now: Unix seconds; the later of it and the chain's time counts.
+
+        Raises:
+            EscrowError: E-verifier-code where the address of the quote does not hold the circuit's code,
+                E-deadline where the provider asks for more time.
+        """
+        quote = signed.quote
+        if self.chain.code_hash(quote.verifier) != circuit.manifest.evm.code_hash:
+            raise EscrowError(
+                "E-verifier-code",
+                "the quote's verifier does not hold the circuit's code",
+                where=str(quote.verifier),
+                expected=str(circuit.manifest.evm.code_hash),
+            )
+        if seconds < quote.min_seconds:
+            raise EscrowError(
+                "E-deadline",
+                "the provider asks for more time",
+                expected=f"{quote.min_seconds} s or more",
+                found=f"{seconds} s",
+            )
+        start = max(now, self.chain.block_time())
+        terms = JobTerms(
+            payer=self._address,
+            provider=quote.provider,
+            payee=quote.payee,
+            token=quote.token,
+            amount=quote.amount,
+            circuit_id=circuit.circuit_id,
+            rule=ProofRule.derive(circuit.manifest, quote.verifier),
+            input_commitment=input_commitment(words_of(tensors)),
+            fund_by=Timestamp(start + min(FUND_WINDOW_S, max(1, seconds // 2))),
+            deadline=Timestamp(start + seconds),
+            salt=Bytes32(secrets.token_bytes(32)),
+        )
+        return Draft(SignedTerms(domain=signed.domain, terms=terms), tensors)
+
+    def check(self, draft: Draft, circuit: Circuit, provider_url: str, *, now: int) -> PayerJob:
+        """Steps 1, 2 and 4 under the policy; the job and all that it was judged by are kept.
+
+        Raises:
+            VerifierError: with the code of the step that fails; nothing was kept.
+            UndecidedError: the terms could not be judged.
+        """
+        verdict = check_terms(draft.terms.terms, draft.terms.domain, circuit, self.policy)
+        if verdict.outcome == "UNDECIDED":
+            raise UndecidedError(str(verdict.code), "the terms could not be judged", found=str(verdict.message))
+        if verdict.outcome != "VALID":
+            raise VerifierError(str(verdict.code), "the terms are not acceptable", found=str(verdict.message))
+        evidence = Evidence(
+            policy=self.archive.store(canonical.encode(self.policy)),
+            manifest=self.archive.store(canonical.encode(circuit.manifest)),
+            code=self.archive.store(circuit.code),
+            records=tuple(self.archive.store(canonical.encode(record)) for record in circuit.records),
+            terms_verdict=self.archive.store(canonical.encode(verdict)),
+        )
+        job = PayerJob(
+            job_id=draft.terms.terms.job_id(draft.terms.domain),
+            created_at=now,
+            provider_url=provider_url,
+            terms=draft.terms,
+            inputs=encode_tensors(draft.tensors),
+            evidence=evidence,
+        )
+        self.ledger.add(job)
+        return self.ledger.job(job.job_id)
+
+    def upload(self, provider: Provider, job: PayerJob) -> None:
+        """Give the provider the input."""
+        terms = job.terms.terms
+        provider.upload(terms.input_commitment, terms.circuit_id, decode_tensors(job.inputs, where="ledger"))
+
+    def accept(self, provider: Provider, job: PayerJob) -> PayerJob:
+        """Get the provider's Acceptance and check that it is over exactly these terms.
+
+        Raises:
+            EscrowError: E-acceptance where it is not the provider's signature over this job.
+        """
+        if job.terms.acceptance is not None:
+            return job
+        answer = provider.accept(SignedTerms(domain=job.terms.domain, terms=job.terms.terms))
+        digest = Acceptance(job_id=job.job_id).digest(job.terms.domain)
+        if answer.acceptance is None or not signed_by(job.terms.terms.provider, digest, answer.acceptance):
+            raise EscrowError(
+                "E-acceptance", "the answer holds no Acceptance of this job by its provider", where=provider.url
+            )
+        signed = SignedTerms(domain=job.terms.domain, terms=job.terms.terms, acceptance=answer.acceptance)
+        self.ledger.sign_terms(job.job_id, signed)
+        return self.ledger.job(job.job_id)
+
+    def fund(self, job: PayerJob) -> PayerJob:
+        """Sign the terms and lock the money; funded already is success.
+
+        Raises:
+            EscrowError: E-acceptance without the provider's Acceptance, E-… as the escrow refuses.
+        """
+        signed, escrow = job.terms, job.terms.domain.verifying_contract
+        if signed.acceptance is None:
+            raise EscrowError("E-acceptance", "there is no Acceptance yet", do=f"opgate pay accept {job.job_id}")
+        if self.chain.state(escrow, job.job_id) is not JobState.NONE:
+            return job
+        if signed.payer_signature is None:
+            signature = self._key.sign_digest(signing_digest(signed.domain.separator(), signed.terms))
+            signed = SignedTerms(
+                domain=signed.domain, terms=signed.terms, payer_signature=signature, acceptance=signed.acceptance
+            )
+            self.ledger.sign_terms(job.job_id, signed)
+        self.chain.fund(signed)
+        return self.ledger.job(job.job_id)
+
+    def fetch(self, provider: Provider, job: PayerJob) -> Verdict:
+        """Get the provider's bundle, judge it, and keep it where it is VALID.
+
+        Raises:
+            VerifierError: V0-… where the bytes are no bundle.
+        """
+        return self.judge(job, provider.bundle(job.job_id))
+
+    def judge(self, job: PayerJob, raw: bytes) -> Verdict:
+        """Judge bytes that claim to be the job's bundle; they are kept in the archive only where VALID for this job."""
+        unverified_bundle = parse_bundle(raw)
+        verdict = verify(unverified_bundle, self.circuit_of(job), self.policy_of(job))
+        if verdict.outcome == "VALID" and verdict.job_id == job.job_id:
+            self.ledger.set_bundle(job.job_id, self.archive.store(raw))
+        return verdict
+
+    def release(self, job: PayerJob, *, now: int) -> SignedRelease:
+        """Have the gate sign the release of the kept bundle. It is not sent: hand it to the provider or the chain.
+
+        Raises:
+            GateError: G-bundle where no valid bundle was fetched, else as `Gate.release`.
+        """
+        if job.bundle is None:
+            raise GateError("G-bundle", "there is no valid bundle of this job yet", do=f"opgate pay fetch {job.job_id}")
+        return self._gate.release(job.job_id, job.bundle, now=now)
+
+    def reclaim(self, job: PayerJob) -> None:
+        """Take the money back; the escrow allows it from the deadline on."""
+        self.chain.reclaim(job.terms.terms, job.terms.domain.verifying_contract)
+
+    def cancel(self, job: PayerJob) -> None:
+        """Make the terms void before anybody funds them."""
+        self.chain.cancel(job.terms.terms, job.terms.domain.verifying_contract)
+
+    def state(self, job: PayerJob) -> JobState:
+        """Where the escrow says that the job stands."""
+        return self.chain.state(job.terms.domain.verifying_contract, job.job_id)
+
+    def settle(self, job: PayerJob, *, now: int) -> PayerJob:
+        """Where the chain has closed the job: archive how, with the chain's evidence. Otherwise nothing happens."""
+        settle(self, job, now=now)
+        return self.ledger.job(job.job_id)
+
+    def kept_bundle(self, job: PayerJob) -> ProofBundle | None:
+        """The valid bundle that was fetched, if one was."""
+        return parse_bundle(self.archive.blob(job.bundle)) if job.bundle else None
+
+    def circuit_of(self, job: PayerJob) -> Circuit:
+        """The circuit that the job was judged by, from the archive."""
+        from verifier.circuit import Circuit as Read  # noqa: PLC0415 - the name above is for types only
+
+        evidence = job.evidence
+        return Read.from_bytes(
+            self.archive.blob(evidence.manifest),
+            self.archive.blob(evidence.code),
+            tuple(self.archive.blob(record) for record in evidence.records),
+        )
+
+    def policy_of(self, job: PayerJob) -> Policy:
+        """The policy that the job was judged by, from the archive."""
+        from verifier.policy import Policy as Read  # noqa: PLC0415 - the name above is for types only
+
+        return canonical.decode(Read, self.archive.blob(job.evidence.policy), where="archived policy")
