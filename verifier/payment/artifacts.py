@@ -103,7 +103,7 @@ def escrow_runtime(token: Address) -> bytes:
 
 
 def escrow_code_hash(token: Address) -> Bytes32:
-    """keccak256 of `escrow_runtime`: what the hash of ``eth_getCode`` must be before money or a signature goes there."""
+    """keccak256 of `escrow_runtime`: what ``eth_getCode`` must hash to before money or a signature goes there."""
     return keccak256(escrow_runtime(token))
 
 
