@@ -184,6 +184,10 @@ class Settings(BaseSettings):
         scheme, _, rest = self.database_url.partition("://")
         return f"postgresql+psycopg://{rest}" if scheme == "postgresql" else self.database_url
 
+    def private_folder(self, circuit_id: Bytes32) -> Path:
+        """Proving key, compiled model and SRS of a circuit: the model itself, never public."""
+        return self.circuits / str(circuit_id) / "private"
+
     def price_of(self, circuit_id: Bytes32) -> Uint256 | None:
         """What one proof of the circuit costs here; None where it is not for sale."""
         return self.prices.get(str(circuit_id), self.price)

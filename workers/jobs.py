@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NoReturn
 
 from verifier.errors import ServiceError
+from verifier.payment.states import JobState as ChainState
 
 if TYPE_CHECKING:
     from verifier.statement.eip712 import Domain
@@ -35,17 +36,6 @@ class JobState(StrEnum):
     CLOSED_BY_PROOF = "closed_by_proof"
     CLOSED_BY_RECLAIM = "closed_by_reclaim"
     CLOSED_BY_CANCEL = "closed_by_cancel"
-
-
-class ChainState(StrEnum):
-    """Where a job stands in the escrow."""
-
-    NONE = "none"
-    FUNDED = "funded"
-    RELEASED = "released"
-    RECLAIMED = "reclaimed"
-    DECLINED = "declined"
-    CANCELLED = "cancelled"
 
 
 OPEN = frozenset(
@@ -238,7 +228,7 @@ def promise(job: Job, release: SignedRelease) -> Job:
 def settle(job: Job, chain: ChainState, *, by_proof: bool, now: int) -> Job:
     """The escrow closed the job, by whomever: its word is final whatever we thought."""
     if chain in (ChainState.NONE, ChainState.FUNDED):
-        _refuse("W-job-state", job, f"the escrow says {chain}")
+        _refuse("W-job-state", job, f"the escrow says {chain.name}")
     if chain is ChainState.RELEASED:
         state = JobState.CLOSED_BY_PROOF if by_proof else JobState.CLOSED_BY_SIGNATURE
     else:

@@ -1,0 +1,79 @@
+"""What the service needs from outside: a chain with an escrow, and a witness of a circuit. Shapes only, no code.
+
+The real ones are wired in `workers.wiring`; tests put simulators in their place.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from verifier.circuit import Circuit
+    from verifier.payment.states import JobState as ChainState
+    from verifier.statement.eip712 import Domain
+    from verifier.statement.scalars import Address, Bytes32, TensorInt
+    from verifier.statement.terms import JobTerms, SignedRelease
+    from workers.store import Message
+
+
+class EscrowClient(Protocol):
+    """One escrow on one chain, seen and used by the provider.
+
+    The verbs return once their transaction is mined, or raise OpgateError; each may be called again at any time: a job
+    that somebody else closed in the meantime is success, which the caller sees by `state`.
+    """
+
+    @property
+    def domain(self) -> Domain:
+        """The escrow's EIP-712 domain."""
+
+    @property
+    def token(self) -> Address:
+        """The token that the escrow holds."""
+
+    def check(self) -> None:
+        """E-… where the address does not hold the escrow's known code, or another token than expected."""
+
+    def now(self) -> int:
+        """The time of the newest block, Unix seconds."""
+
+    def state(self, job_id: Bytes32) -> ChainState:
+        """Where the job stands."""
+
+    def closed_by_proof(self, job_id: Bytes32) -> bool:
+        """Of a RELEASED job: whether a proof closed it, not a signature."""
+
+    def verifier_address(self, circuit: Circuit) -> Address | None:
+        """An address of this chain that holds the circuit's code, compared byte for byte; None where none is known."""
+
+    def verifier_accepts(self, verifier: Address, calldata: bytes, *, gas_cap: int) -> bool:
+        """What the deployed verifier says of a proof under the rule's gas cap, without a transaction."""
+
+    def release(self, terms: JobTerms, release: SignedRelease) -> None:
+        """Close by the payer's signature."""
+
+    def release_by_proof(self, terms: JobTerms, calldata: bytes) -> None:
+        """Close by the proof; `calldata` is the verifier's whole one."""
+
+    def decline(self, terms: JobTerms) -> None:
+        """Give the money back at once."""
+
+
+class Broker(Protocol):
+    """Where messages go to the workers. It may lose, repeat and hold back any of them."""
+
+    def send(self, message: Message) -> None:
+        """Hand over a message; W-broker where that fails, and the message stays owed."""
+
+    def send_canary(self, *, expires: float) -> None:
+        """Send a task that only notes that a worker took it; it is dropped where none does in so many seconds."""
+
+    def depth(self) -> int:
+        """How many messages no worker has taken yet; W-broker where the broker does not answer."""
+
+
+class WitnessRunner(Protocol):
+    """Runs a circuit's witness, without a proof, in a child process."""
+
+    def check(self, circuit: Circuit, inputs: tuple[tuple[TensorInt, ...], ...], job_id: Bytes32) -> None:
+        """C-… where the circuit cannot take the input, or a lookup would leave its table so that proving never ends."""
