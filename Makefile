@@ -53,7 +53,8 @@ contracts: setup ## Compile the contracts anew into verifier/payment/artifacts
 requirements: setup ## Pin all dependencies anew, with hashes and without hosts
 	$(BIN)/pip-compile --quiet --all-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-emit-trusted-host --no-emit-options --no-header --strip-extras --allow-unsafe \
-	  --output-file requirements.txt pyproject.toml
+	  --no-annotate --output-file requirements.txt pyproject.toml
+	sed -i '/^opgate @/d; /^#/d' requirements.txt  # the extras name each other, so the resolver names the project itself
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) node_modules .opgate .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

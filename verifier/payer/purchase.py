@@ -1,6 +1,6 @@
 """The steps of a purchase, each on its own, each safe to repeat. Nothing is trusted that came from the provider.
 
-quote -> check -> upload -> accept -> fund -> wait -> fetch -> release -> settle; or reclaim, cancel. The rule is derived
+quote, check, upload, accept, fund, wait, fetch, release, settle; or reclaim, cancel. The rule is derived
 from the manifest and code that the payer holds; the policy speaks before funding; the gate alone signs a release.
 """
 
