@@ -1,8 +1,8 @@
 """Checks, without any network, that a transaction was mined and what it logged: raw bytes against one block header.
 
 What it shows: the transaction and its receipt stand at one index of the block that the header describes. What it does
-not: that the header's hash is a block of the chain. Whoever gave that hash is trusted for it, and `ChainEvidence.source`
-names them; compare `Checked.block_hash` with a source of your own. Refusals are VerifierError V3-evidence-…
+not: that the header's hash is a block of the chain. Whoever gave that hash is trusted for it: `ChainEvidence.source`
+names them. Compare `Checked.block_hash` with a source of your own. Refusals are VerifierError V3-evidence-…
 
 Sources: Yellow Paper 4.3 and appendix D, EIP-2718, EIP-2930, EIP-1559, EIP-4844, EIP-7702.
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -33,6 +34,7 @@ _DEPLOY_GAS = 8_000_000
 _TRANSFER_GAS = 120_000
 _TRANSFER = bytes.fromhex("a9059cbb")
 _ROOM = 1 << 16
+_MINED_SECONDS = 30.0
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -141,7 +143,11 @@ def _send(port: int, owner: Key, nonce: int, to: Address | None, code_or_call: b
 
 
 def _check_status(port: int, transaction_hash: Bytes32) -> None:
-    receipt = ask(port, "eth_getTransactionReceipt", str(transaction_hash))
+    until = time.monotonic() + _MINED_SECONDS
+    while (receipt := ask(port, "eth_getTransactionReceipt", str(transaction_hash))) is None:
+        if time.monotonic() > until:
+            raise ServiceError("W-dev-setup", "a transaction is not mined", where=str(transaction_hash))
+        time.sleep(0.02)
     if receipt["status"] != "0x1":
         raise ServiceError(
             "W-dev-setup", "a transaction that sets up the dev chain failed", where=str(transaction_hash)
