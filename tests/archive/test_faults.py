@@ -27,7 +27,7 @@ from verifier.statement.scalars import Timestamp
 
 KEY = SigningKey.from_seed("payer.example/archive", bytes(range(32)))
 CRASH, CUT_ALL = "crash", "cut-all"
-ENDINGS = [CRASH, CUT_ALL, "cut-1", "cut-2", "cut-3"]
+ENDINGS = [CRASH, CUT_ALL, "cut-1", "cut-2"]
 
 
 class Crash(BaseException):
@@ -158,7 +158,7 @@ def until_it_ends(action: Callable[[], None], prepare: Callable[[], None], check
         limit += 1
 
 
-@pytest.mark.parametrize("before", [0, 1, 3, 255, 256, 257])
+@pytest.mark.parametrize("before", [0, 3, 255, 256])
 def test_append_cut_off_anywhere_leaves_the_old_log_or_the_new_one(tmp_path: Path, before: int) -> None:
     """Trap: at 255 a tile becomes full and a level starts, at 256 the next append tidies the partial ones away."""
     start, live = tmp_path / "start", tmp_path / "live"

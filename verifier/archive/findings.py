@@ -31,7 +31,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, error: OpgateError, *, kind: str, entry: int | None = None, digest: Bytes32 | None = None) -> Finding:
         """The finding that an error stands for."""
-        return cls(code=error.code, entry=entry, kind=kind, digest=digest, message=str(error))
+        message = str(error).removeprefix(f"{error.code}: ")
+        return cls(code=error.code, entry=entry, kind=kind, digest=digest, message=message)
 
     def to_json(self) -> dict[str, str | int | None]:
         """The five fields; the digest as 0x hex."""
