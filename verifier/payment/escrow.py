@@ -108,7 +108,7 @@ class Escrow:
         first: int = 0,
         last: int | None = None,
     ) -> tuple[EscrowEvent, ...]:
-            raise EscrowError("E-escrow-code", "not this escrow", where=str(escrow), found=str(self.address))
+        """The events in blocks first to last (None: the newest), of one job or of all, in the order of the chain."""
         topics = [[TOPICS[name] for name in names], *([[job_id]] if job_id is not None else [])]
         end = self._chain.head().number if last is None else last
         return tuple(_event(log) for log in self._chain.logs(self.address, topics, first=first, last=end))

@@ -119,18 +119,22 @@ def encode_transaction(item: dict[str, Any]) -> bytes:
         return bytes(rlp.encode([number("nonce"), number("gasPrice"), *core, *signature]))
     access = [
         [
-            octets(entry["address"], where="accessList"),
-            [octets(key, where="accessList") for key in entry["storageKeys"]],
+            octets(entry.get("address"), where="accessList", size=20),
+            [octets(key, where="accessList", size=32) for key in _items(entry.get("storageKeys"), "storageKeys")],
         ]
-        for entry in item.get("accessList") or []
+        for entry in (mapping(entry, where="accessList") for entry in _items(item.get("accessList"), "accessList"))
     ]
     parity = number("yParity") if "yParity" in item else number("v")
     fees = [number("gasPrice")] if kind == 1 else [number("maxPriorityFeePerGas"), number("maxFeePerGas")]
     body = [number("chainId"), number("nonce"), *fees, *core, access]
     if kind == 3:
-        body += [number("maxFeePerBlobGas"), [octets(h, where="blob") for h in item.get("blobVersionedHashes") or []]]
+        body += [
+            number("maxFeePerBlobGas"),
+            [octets(h, where="blob") for h in _items(item.get("blobVersionedHashes"), "blob")],
+        ]
     if kind == 4:
-        body.append([_authorization(entry) for entry in item.get("authorizationList") or []])
+        entries = _items(item.get("authorizationList"), "authorizationList")
+        body.append([_authorization(mapping(entry, where="authorizationList")) for entry in entries])
     return bytes([kind]) + bytes(rlp.encode([*body, parity, number("r"), number("s")]))
 
 
@@ -140,10 +144,10 @@ def encode_receipt(item: dict[str, Any]) -> bytes:
     logs = [
         [
             octets(log.get("address"), where="log", size=20),
-            [octets(topic, where="log", size=32) for topic in log.get("topics") or []],
+            [octets(topic, where="log", size=32) for topic in _items(log.get("topics"), "topics")],
             octets(log.get("data"), where="log"),
         ]
-        for log in item.get("logs") or []
+        for log in (mapping(entry, where="log") for entry in _items(item.get("logs"), "logs"))
     ]
     fields: list[Any] = [
         _field(item, "status", number=True),
@@ -188,6 +192,15 @@ def _authorization(entry: dict[str, Any]) -> list[bytes]:
     parity = _field(entry, "yParity" if "yParity" in entry else "v", number=True)
     head = [_field(entry, "chainId", number=True), _field(entry, "address"), _field(entry, "nonce", number=True)]
     return [*head, parity, _field(entry, "r", number=True), _field(entry, "s", number=True)]
+
+
+def _items(value: object, where: str) -> list[Any]:
+    """A JSON list, none for null."""
+    if value is None:
+        return []
+    if isinstance(value, list):
+        return value
+    raise UndecidedError("E-rpc-reply", "the node's reply is no list", where=where, found=str(value)[:80])
 
 
 def _field(item: dict[str, Any], name: str, *, number: bool = False) -> bytes:
