@@ -1,7 +1,7 @@
 """The audit re-verifies what an archive holds: a sound one is clean, and each kind of false content is named.
 
-The circuit is a toy whose code accepts one proof for any instances, so that nothing of ezkl is needed. The evidence of a
-chain is made here too, from one transaction and one receipt in tries of their own.
+The circuit is a toy whose code accepts one proof for any instances, so that nothing of ezkl is needed. The evidence of
+a chain is made here too, from one transaction and one receipt in tries of their own.
 """
 
 from __future__ import annotations
