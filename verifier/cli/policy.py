@@ -61,8 +61,8 @@ def check(
 def _words(rule: CircuitRule) -> str:
     error = f"error at most {rule.max_error}" if rule.max_error is not None else "any error"
     agreement = f"agreement at least {rule.min_agreement}" if rule.min_agreement is not None else "any agreement"
-    versions = ", ".join(rule.ezkl_versions)
-    return f"assurance {rule.assurance} or better, {error}, {agreement}, inputs {'/'.join(rule.visibility)}, ezkl {versions}"
+    inputs, versions = "/".join(rule.visibility), ", ".join(rule.ezkl_versions)
+    return f"assurance {rule.assurance} or better, {error}, {agreement}, inputs {inputs}, ezkl {versions}"
 
 
 def _names(addresses: tuple[object, ...]) -> str:

@@ -1,7 +1,7 @@
 """The command `opgate`: finds the sub-commands of the installed packages, and turns every failure into an exit code.
 
-Sub-commands are entry points of the group `opgate.commands`, each with the extra that it needs. Nothing of a sub-command
-is imported before it is called; what cannot run here is not listed, and says what to install when it is named.
+Sub-commands are entry points of the group `opgate.commands`, each with the extra that it needs. Nothing of one is
+imported before it is called; what cannot run here is not listed, and says what to install when it is named.
 Exit codes: 0 done or valid, 1 refused or invalid, 2 usage, 3 undecided or an internal error, 130 interrupted.
 """
 

@@ -50,7 +50,7 @@ def verify_command(bundle: BundleFile, circuits: Circuits, policy: PolicyFile, *
     if as_json:
         typer.echo(json.dumps(canonical.to_builtins(verdict)))
     else:
-        _print_verdict(Console(), verdict)
+        print_verdict(Console(), verdict)
     raise typer.Exit(EXIT_OF[verdict.outcome])
 
 
@@ -84,7 +84,7 @@ def explain_command(
         return
     verdict = verify(unverified_bundle, circuit, load_policy(policy))
     console.print()
-    _print_verdict(console, verdict)
+    print_verdict(console, verdict)
     raise typer.Exit(EXIT_OF[verdict.outcome])
 
 
@@ -102,7 +102,8 @@ def _unread(error: OpgateError, outcome: Outcome) -> Verdict:
     )
 
 
-def _print_verdict(console: Console, verdict: Verdict) -> None:
+def print_verdict(console: Console, verdict: Verdict) -> None:
+    """A verdict for people: the outcome, what it rests on, what is shown and what is not."""
     colour = {"VALID": "green", "INVALID": "red", "UNDECIDED": "yellow"}[verdict.outcome]
     console.print(f"[bold {colour}]{verdict.outcome}[/]" + (f"  {verdict.code}" if verdict.code else ""))
     if verdict.message:

@@ -7,70 +7,39 @@ from the manifest and code that the payer holds; the policy speaks before fundin
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from verifier.bundles import parse_bundle
+from verifier.circuit import Circuit
 from verifier.errors import EscrowError, GateError, UndecidedError, VerifierError
 from verifier.evm import signed_by
 from verifier.payer.inputs import decode_tensors, encode_tensors, words_of
 from verifier.payer.settlement import settle
-from verifier.payment.gate import Gate, Limits
+from verifier.payment.gate import Gate
 from verifier.payment.ledger import Evidence, PayerJob
-from verifier.payment.states import JobState
+from verifier.policy import Policy
 from verifier.statement import canonical
-from verifier.statement.eip712 import escrow_domain, signing_digest
+from verifier.statement.eip712 import signing_digest
 from verifier.statement.scalars import Bytes32, Timestamp
 from verifier.statement.terms import Acceptance, JobTerms, ProofRule, SignedTerms, input_commitment
 from verifier.verify import check_terms, verify
 
 if TYPE_CHECKING:
     from verifier.archive.log import Archive
-    from verifier.circuit import Circuit
     from verifier.payer.inputs import Tensors
     from verifier.payer.provider import Provider
-    from verifier.payment.gate import EscrowView, Signer
+    from verifier.payment.chain import Chain
+    from verifier.payment.escrow import Escrow
+    from verifier.payment.gate import Limits, Signer
     from verifier.payment.ledger import Ledger
-    from verifier.policy import Policy
+    from verifier.payment.states import JobState
     from verifier.statement.bundle import ProofBundle
-    from verifier.statement.evidence import ChainEvidence
     from verifier.statement.scalars import Address
     from verifier.statement.terms import SignedQuote, SignedRelease
     from verifier.statement.verdict import Verdict
 
 FUND_WINDOW_S = 300
 """How long after drafting the terms the money may be locked; a payer that waits longer drafts anew."""
-
-
-class PayerChain(Protocol):
-    """What a purchase needs of a chain. Answers that cannot be had are UndecidedErrors, refusals EscrowErrors."""
-
-    @property
-    def chain_id(self) -> int:
-        """The chain's id, as the node says and the policy expects."""
-
-    def block_time(self) -> int:
-        """The time of the newest block, Unix seconds."""
-
-    def code_hash(self, address: Address) -> Bytes32 | None:
-        """keccak256 of the code at an address, None where there is none."""
-
-    def state(self, escrow: Address, job_id: Bytes32) -> JobState:
-        """Where a job stands."""
-
-    def fund(self, terms: SignedTerms) -> Bytes32:
-        """Lock the money, by permit where the allowance is short; gives the transaction's hash."""
-
-    def release(self, terms: JobTerms, release: SignedRelease, escrow: Address) -> Bytes32:
-        """Close by the payer's signature."""
-
-    def reclaim(self, terms: JobTerms, escrow: Address) -> Bytes32:
-        """Take the money back after the deadline."""
-
-    def cancel(self, terms: JobTerms, escrow: Address) -> Bytes32:
-        """Make terms void that were not funded."""
-
-    def evidence_of(self, escrow: Address, job_id: Bytes32, event: str) -> ChainEvidence | None:
-        """The evidence of the transaction that emitted an event of the escrow for a job, None where there is none."""
 
 
 class Draft(NamedTuple):
@@ -90,8 +59,8 @@ class Payer:
         address: Address,
         ledger: Ledger,
         archive: Archive,
-        chain: PayerChain,
-        view: EscrowView,
+        chain: Chain,
+        escrow: Escrow,
         policy: Policy,
         limits: Limits,
     ) -> None:
@@ -99,10 +68,11 @@ class Payer:
         self.ledger = ledger
         self.archive = archive
         self.chain = chain
+        self.escrow = escrow
         self.policy = policy
         self._key = key
         self._address = address
-        self._gate = Gate(ledger=ledger, archive=archive, escrow=view, signer=key, limits=limits)
+        self._gate = Gate(ledger=ledger, archive=archive, escrow=escrow, signer=key, limits=limits)
 
     def quote(self, provider: Provider, circuit: Circuit, *, now: int) -> SignedQuote:
         """Ask for a quote and check it: signature, circuit, escrow of the policy, still good.
@@ -116,11 +86,13 @@ class Payer:
             raise EscrowError("E-quote-signature", "the quote is not signed by its provider", where=where)
         if quote.circuit_id != circuit.circuit_id:
             raise EscrowError("E-quote-circuit", "the quote is for another circuit", where=where)
-        if signed.domain != escrow_domain(self.chain.chain_id, quote.escrow):
-            raise EscrowError("E-quote-domain", "the quote is for another chain or escrow than it says", where=where)
-        if self.policy.escrow_at(int(signed.domain.chain_id), quote.escrow) is None:
+        if signed.domain != self.escrow.domain or quote.escrow != self.escrow.address:
             raise EscrowError(
-                "E-quote-escrow", "the policy does not name the quote's escrow", where=where, found=str(quote.escrow)
+                "E-quote-escrow",
+                "the quote is for another escrow than the policy's on this chain",
+                where=where,
+                expected=str(self.escrow.address),
+                found=str(quote.escrow),
             )
         if quote.valid_until <= now:
             raise EscrowError("E-quote-expired", "the quote is no longer good", where=where, do="Ask again")
@@ -230,18 +202,32 @@ class Payer:
         Raises:
             EscrowError: E-acceptance without the provider's Acceptance, E-… as the escrow refuses.
         """
-        signed, escrow = job.terms, job.terms.domain.verifying_contract
-        if signed.acceptance is None:
+        signed = job.terms
+        acceptance = signed.acceptance
+        if acceptance is None:
             raise EscrowError("E-acceptance", "there is no Acceptance yet", do=f"opgate pay accept {job.job_id}")
-        if self.chain.state(escrow, job.job_id) is not JobState.NONE:
-            return job
+        self.escrow.check()
         if signed.payer_signature is None:
             signature = self._key.sign_digest(signing_digest(signed.domain.separator(), signed.terms))
             signed = SignedTerms(
                 domain=signed.domain, terms=signed.terms, payer_signature=signature, acceptance=signed.acceptance
             )
             self.ledger.sign_terms(job.job_id, signed)
-        self.chain.fund(signed)
+        terms, payer = signed.terms, signed.payer_signature or b""
+        if self.chain.allowance(terms.token, terms.payer, self.escrow.address) >= terms.amount:
+            self.escrow.fund(terms, acceptance=acceptance, payer_signature=payer)
+        else:
+            until = int(terms.fund_by)
+            digest = self.chain.permit_digest(
+                terms.token, owner=terms.payer, spender=self.escrow.address, value=int(terms.amount), deadline=until
+            )
+            self.escrow.fund_with_permit(
+                terms,
+                acceptance=acceptance,
+                permit_deadline=until,
+                permit=self._key.sign_digest(digest),
+                payer_signature=payer,
+            )
         return self.ledger.job(job.job_id)
 
     def fetch(self, provider: Provider, job: PayerJob) -> Verdict:
@@ -272,15 +258,15 @@ class Payer:
 
     def reclaim(self, job: PayerJob) -> None:
         """Take the money back; the escrow allows it from the deadline on."""
-        self.chain.reclaim(job.terms.terms, job.terms.domain.verifying_contract)
+        self.escrow.reclaim(job.terms.terms)
 
     def cancel(self, job: PayerJob) -> None:
         """Make the terms void before anybody funds them."""
-        self.chain.cancel(job.terms.terms, job.terms.domain.verifying_contract)
+        self.escrow.cancel(job.terms.terms)
 
     def state(self, job: PayerJob) -> JobState:
         """Where the escrow says that the job stands."""
-        return self.chain.state(job.terms.domain.verifying_contract, job.job_id)
+        return self.escrow.state(job.job_id)
 
     def settle(self, job: PayerJob, *, now: int) -> PayerJob:
         """Where the chain has closed the job: archive how, with the chain's evidence. Otherwise nothing happens."""
@@ -293,10 +279,8 @@ class Payer:
 
     def circuit_of(self, job: PayerJob) -> Circuit:
         """The circuit that the job was judged by, from the archive."""
-        from verifier.circuit import Circuit as Read  # noqa: PLC0415 - the name above is for types only
-
         evidence = job.evidence
-        return Read.from_bytes(
+        return Circuit.from_bytes(
             self.archive.blob(evidence.manifest),
             self.archive.blob(evidence.code),
             tuple(self.archive.blob(record) for record in evidence.records),
@@ -304,6 +288,4 @@ class Payer:
 
     def policy_of(self, job: PayerJob) -> Policy:
         """The policy that the job was judged by, from the archive."""
-        from verifier.policy import Policy as Read  # noqa: PLC0415 - the name above is for types only
-
-        return canonical.decode(Read, self.archive.blob(job.evidence.policy), where="archived policy")
+        return canonical.decode(Policy, self.archive.blob(job.evidence.policy), where="archived policy")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from verifier.payment.closing import bundle_from_chain
+from verifier.payment.evidence import fetch_evidence
 from verifier.payment.gate import judged_by
 from verifier.payment.states import JobState
 from verifier.statement import canonical
@@ -13,11 +14,12 @@ from verifier.statement.scalars import Timestamp
 from verifier.verify import verify
 
 if TYPE_CHECKING:
+    from verifier.chain_evidence import EventName
     from verifier.payer.purchase import Payer
     from verifier.payment.ledger import PayerJob
     from verifier.statement.evidence import ChainEvidence
 
-_ENDS: dict[JobState, tuple[EntryKind, str, str]] = {
+_ENDS: dict[JobState, tuple[EntryKind, EventName, str]] = {
     JobState.RELEASED: ("settled", "Released", "signature"),
     JobState.RECLAIMED: ("reclaimed", "Reclaimed", "reclaim"),
     JobState.DECLINED: ("declined", "Declined", "decline"),
@@ -37,16 +39,15 @@ def settle(payer: Payer, job: PayerJob, *, now: int) -> None:
     if ending is None:
         return
     kind, event, closed_by = ending
-    escrow = job.terms.domain.verifying_contract
-    closing = payer.chain.evidence_of(escrow, job.job_id, event)
+    closing = _evidence(payer, job, event)
     if closing is None:
         return
     blobs: dict[str, bytes] = {"terms": canonical.encode(job.terms), "evidence": canonical.encode(closing)}
-    funding = payer.chain.evidence_of(escrow, job.job_id, "Funded")
+    funding = _evidence(payer, job, "Funded")
     if funding is not None:
         blobs["evidence.funded"] = canonical.encode(funding)
     if kind == "settled":
-        if payer.chain.evidence_of(escrow, job.job_id, "InstancesShown") is not None:
+        if payer.escrow.closed_by_proof(job.job_id):
             closed_by = "proof"
             blobs |= _shown_by_proof(payer, job, closing)
         elif job.bundle is not None:
@@ -55,6 +56,11 @@ def settle(payer: Payer, job: PayerJob, *, now: int) -> None:
     entry = LogEntry(kind=kind, job_id=job.job_id, recorded_at=Timestamp(now), digests=digests)
     payer.archive.append(entry, blobs.values())
     payer.ledger.set_closed(job.job_id, closed_by)
+
+
+def _evidence(payer: Payer, job: PayerJob, event: EventName) -> ChainEvidence | None:
+    found = payer.escrow.events((event,), job_id=job.job_id)
+    return fetch_evidence(payer.chain, found[-1].transaction_hash) if found else None
 
 
 def _shown_by_proof(payer: Payer, job: PayerJob, closing: ChainEvidence) -> dict[str, bytes]:

@@ -1,0 +1,464 @@
+"""`opgate pay`: the payer's commands. `buy` does all steps; each step is also a command of its own, safe to repeat."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from verifier.cli.policy import load_policy
+from verifier.cli.verify import EXIT_OF, print_verdict
+from verifier.errors import (
+    EXIT_DONE,
+    EXIT_REFUSED,
+    EXIT_UNDECIDED,
+    GateError,
+    UndecidedError,
+    UsageError,
+    VerifierError,
+)
+from verifier.files import read_regular
+from verifier.payer.inputs import read_input
+from verifier.payer.provider import Provider
+from verifier.payer.setup import PayerSettings, held_circuit, open_payer
+from verifier.payment.gate import Limits
+from verifier.payment.states import JobState
+from verifier.statement import canonical
+from verifier.statement.certificates import CostRecord
+from verifier.statement.scalars import Bytes32
+from verifier.statement.terms import SignedTerms
+from verifier.tensors import dequantise
+from verifier.verify import check_terms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from verifier.circuit import Circuit
+    from verifier.payer.purchase import Payer
+    from verifier.payment.ledger import PayerJob
+    from verifier.statement.verdict import Verdict
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Buy a proved inference, step by step or at once.")
+
+Home = Annotated[Path, typer.Option(envvar="OPGATE_HOME", help="Where opgate keeps its state.")]
+Rpc = Annotated[str, typer.Option(envvar="OPGATE_RPC_URL", help="JSON-RPC of the chain; by default opgate dev's.")]
+PolicyFile = Annotated[
+    Path | None, typer.Option(envvar="OPGATE_POLICY", help="Your policy; by default HOME/payer/policy.toml.")
+]
+KeyFile = Annotated[
+    Path | None, typer.Option("--key", envvar="OPGATE_KEYFILE", help="Your key; by default HOME/payer/keys/payer.")
+]
+Circuits = Annotated[Path | None, typer.Option(help="Circuits that you hold; by default HOME/payer/circuits.")]
+ProviderUrl = Annotated[str, typer.Option("--provider", envvar="OPGATE_PROVIDER_URL", help="The provider's URL.")]
+CircuitName = Annotated[str, typer.Option("--circuit", help="The circuit's id, or its beginning.")]
+InputFile = Annotated[Path, typer.Option("--input", exists=True, help='Numbers: {"input_data": [[…], …]}.')]
+Seconds = Annotated[int, typer.Option(help="From now to the deadline; 0 is what the provider asks for.")]
+Margin = Annotated[int, typer.Option(help="Seconds before the deadline in which no release is signed.")]
+Confirmations = Annotated[int, typer.Option(help="Blocks that must stand on top of the funding.")]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or its beginning.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
+_HOME = Path(".opgate")
+_POLL_S = 0.3
+_UNKNOWN_S = 10.0
+
+
+class Context:
+    """The settings of one call, shared by all commands."""
+
+    def __init__(self, settings: PayerSettings, limits: Limits) -> None:
+        """Take the settings; nothing is opened."""
+        self.settings = settings
+        self.limits = limits
+        self.console = Console(highlight=False)
+
+    @contextmanager
+    def payer(self) -> Iterator[Payer]:
+        """Open the payer for one command."""
+        with open_payer(self.settings, self.limits) as payer:
+            yield payer
+
+
+@app.callback()
+def pay(
+    context: typer.Context,
+    home: Home = _HOME,
+    rpc_url: Rpc = "",
+    policy: PolicyFile = None,
+    key: KeyFile = None,
+    circuits: Circuits = None,
+    margin: Margin = 5,
+    confirmations: Confirmations = 0,
+) -> None:
+    """Buy a proved inference, step by step or at once."""
+    network = home / "dev" / "network.json"
+    if not rpc_url and network.is_file():
+        rpc_url = str(json.loads(network.read_bytes())["rpc"])
+    if not rpc_url:
+        raise UsageError("U-rpc", "no chain is named", do="Set OPGATE_RPC_URL, or start opgate dev in this home")
+    folder = home / "payer"
+    settings = PayerSettings(
+        home=home,
+        rpc_url=rpc_url,
+        policy=policy or folder / "policy.toml",
+        keyfile=key or folder / "keys" / "payer",
+        circuits=circuits or folder / "circuits",
+    )
+    context.obj = Context(settings, Limits(margin_s=margin, confirmations=confirmations))
+
+
+@app.command()
+def quote(context: typer.Context, provider: ProviderUrl, circuit: CircuitName, *, as_json: AsJson = False) -> None:
+    """Ask a provider for a price, and check its signature and escrow."""
+    shared: Context = context.obj
+    held = held_circuit(shared.settings, circuit)
+    with shared.payer() as payer, Provider(provider) as remote:
+        signed = payer.quote(remote, held, now=_now())
+    if as_json:
+        typer.echo(json.dumps(canonical.to_builtins(signed)))
+        return
+    offer = signed.quote
+    shared.console.print(f"{offer.amount} wei to {offer.payee}, by {offer.provider}")
+    shared.console.print(f"good until {offer.valid_until}, deadline {offer.min_seconds} s away or more")
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    terms: Annotated[Path | None, typer.Argument(exists=True, help="Terms to judge, instead of drafting some.")] = None,
+    provider: Annotated[str, typer.Option("--provider", envvar="OPGATE_PROVIDER_URL", help="The provider.")] = "",
+    circuit: Annotated[str, typer.Option("--circuit", help="The circuit's id, or its beginning.")] = "",
+    input_file: Annotated[Path | None, typer.Option("--input", exists=True, help="Numbers to run.")] = None,
+    seconds: Seconds = 0,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Draft terms for a quote and an input and judge them by the policy; prints the job's id. Nothing is signed yet.
+
+    With a file of terms, judge those and keep nothing.
+    """
+    shared: Context = context.obj
+    if terms is not None:
+        _judge_terms(shared, terms, as_json=as_json)
+        return
+    if not provider or not circuit or input_file is None:
+        raise UsageError("U-check", "name --provider, --circuit and --input, or a file of terms")
+    held = held_circuit(shared.settings, circuit)
+    with shared.payer() as payer, Provider(provider) as remote:
+        job = _draft(payer, remote, held, input_file, seconds)
+    _say(shared, as_json, {"job_id": str(job.job_id), "amount": str(job.terms.terms.amount)}, f"job {job.job_id}")
+
+
+@app.command()
+def upload(context: typer.Context, job: JobName, *, as_json: AsJson = False) -> None:
+    """Give the provider the job's input."""
+    with _job(context, job) as (shared, payer, found), Provider(found.provider_url) as remote:
+        payer.upload(remote, found)
+        _say(shared, as_json, {"job_id": str(found.job_id)}, "the provider has the input")
+
+
+@app.command()
+def accept(context: typer.Context, job: JobName, *, as_json: AsJson = False) -> None:
+    """Get the provider's Acceptance: it has the input, ran the witness, and takes the job."""
+    with _job(context, job) as (shared, payer, found), Provider(found.provider_url) as remote:
+        accepted = payer.accept(remote, found)
+        _say(shared, as_json, {"acceptance": str(accepted.terms.acceptance)}, "the provider accepted the job")
+
+
+@app.command()
+def fund(context: typer.Context, job: JobName, *, as_json: AsJson = False) -> None:
+    """Sign the terms and lock the money in the escrow."""
+    with _job(context, job) as (shared, payer, found):
+        payer.fund(found)
+        amount = found.terms.terms.amount
+        _say(shared, as_json, {"funded_wei": str(amount)}, f"{amount} wei are locked for the job")
+
+
+@app.command()
+def wait(context: typer.Context, job: JobName, *, as_json: AsJson = False) -> None:
+    """Wait until the provider has a bundle, or says that it will have none."""
+    with _job(context, job) as (shared, payer, found), Provider(found.provider_url) as remote:
+        state = _wait(shared, payer, remote, found, quiet=as_json)
+        _say(shared, as_json, {"state": state}, f"the provider says: {state}")
+
+
+@app.command()
+def fetch(
+    context: typer.Context,
+    job: JobName,
+    out: Annotated[Path | None, typer.Option(help="Write the bundle's bytes here too.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Get the provider's bundle and verify it; a valid one is kept. Exit as opgate verify."""
+    with _job(context, job) as (shared, payer, found), Provider(found.provider_url) as remote:
+        raw = remote.bundle(found.job_id)
+        if out is not None:
+            out.write_bytes(raw)
+        _show_verdict(shared, payer.judge(found, raw), found, as_json=as_json)
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    job: JobName,
+    bundle: Annotated[Path, typer.Option(exists=True, help="The bundle, wherever it came from.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Verify a bundle file for this job; a valid one is kept and can then be released. Exit as opgate verify."""
+    with _job(context, job) as (shared, payer, found):
+        raw = read_regular(bundle, limit=canonical.MAX_BYTES)
+        _show_verdict(shared, payer.judge(found, raw), found, as_json=as_json)
+
+
+@app.command()
+def release(
+    context: typer.Context,
+    job: JobName,
+    submit: Annotated[bool, typer.Option(help="Send it to the chain too, instead of only to the provider.")] = False,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Let the gate sign the release for the verified bundle, and hand it to the provider."""
+    with _job(context, job) as (shared, payer, found):
+        signed = payer.release(found, now=_now())
+        if submit:
+            payer.escrow.release(found.terms.terms, signed)
+        else:
+            with Provider(found.provider_url) as remote:
+                remote.release(signed)
+        _say(shared, as_json, canonical.to_builtins(signed), "released")
+
+
+@app.command()
+def status(context: typer.Context, job: JobName, *, as_json: AsJson = False) -> None:
+    """Say where the job stands; where the chain has closed it, archive how, with the proof that the chain shows."""
+    with _job(context, job) as (shared, payer, found):
+        settled = payer.settle(found, now=_now())
+        history = describe(payer, settled)
+        lines = "\n".join(f"{name:<12} {value}" for name, value in history.items() if not isinstance(value, list))
+        _say(shared, as_json, history, lines)
+
+
+@app.command()
+def reclaim(context: typer.Context, job: JobName, *, as_json: AsJson = False) -> None:
+    """Take the money back, from the deadline on."""
+    with _job(context, job) as (shared, payer, found):
+        payer.reclaim(found)
+        _say(shared, as_json, describe(payer, payer.settle(found, now=_now())), "the money is back")
+
+
+@app.command()
+def cancel(context: typer.Context, job: JobName, *, as_json: AsJson = False) -> None:
+    """Make the job's terms void before anybody funds them."""
+    with _job(context, job) as (shared, payer, found):
+        payer.cancel(found)
+        _say(shared, as_json, describe(payer, payer.settle(found, now=_now())), "the terms are void")
+
+
+@app.command()
+def jobs(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """List the jobs of this payer, the newest first."""
+    shared: Context = context.obj
+    with shared.payer() as payer:
+        rows = [
+            {"job_id": str(job.job_id), "state": payer.state(job).name, "closed_by": job.closed_by}
+            for job in payer.ledger.jobs()
+        ]
+    lines = "\n".join(f"{row['job_id']}  {row['state']:<10} {row['closed_by'] or ''}" for row in rows)
+    _say(shared, as_json, {"jobs": rows}, lines or "no jobs yet")
+
+
+@app.command()
+def buy(
+    context: typer.Context,
+    provider: ProviderUrl,
+    circuit: CircuitName,
+    input_file: InputFile,
+    seconds: Seconds = 0,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Buy one proved inference: quote, check, upload, accept, fund, wait, fetch, verify, release.
+
+    Exit 0 paid for a valid proof, 1 refused, 3 undecided. After a refusal the money comes back: opgate pay reclaim.
+    """
+    shared: Context = context.obj
+    clock: dict[str, float] = {}
+    held = held_circuit(shared.settings, circuit)
+    with shared.payer() as payer, Provider(provider) as remote, _steps(shared, quiet=as_json) as step:
+        with step(clock, "check", "quote checked, terms judged by the policy"):
+            job = _draft(payer, remote, held, input_file, seconds)
+        with step(clock, "upload", "input uploaded"):
+            payer.upload(remote, job)
+        with step(clock, "accept", "accepted by the provider"):
+            job = payer.accept(remote, job)
+        with step(clock, "fund", f"{job.terms.terms.amount} wei locked in the escrow"):
+            job = payer.fund(job)
+        with step(clock, "prove", "proved by the provider"):
+            _wait(shared, payer, remote, job, quiet=True)
+        with step(clock, "verify", "bundle fetched and verified here"):
+            verdict = payer.fetch(remote, job)
+        if verdict.outcome != "VALID":
+            _show_verdict(shared, verdict, job, as_json=as_json)
+        job = payer.ledger.job(job.job_id)
+        with step(clock, "release", "release signed by the gate, closed on the chain"):
+            remote.release(payer.release(job, now=_now()))
+            _until_closed(payer, job)
+        job = payer.settle(job, now=_now())
+        history = describe(payer, job)
+    seconds_by = {name: round(value, 2) for name, value in clock.items()}
+    if as_json:
+        typer.echo(json.dumps(history | {"seconds": seconds_by}))
+        return
+    shared.console.print(f"job {job.job_id} closed by {job.closed_by}, {history['paid_wei']} wei, {history['gas']} gas")
+    for name, values in history["outputs"]:
+        shared.console.print(f"output {name}: {', '.join(f'{value:.4g}' for value in values)}", markup=False)
+
+
+def describe(payer: Payer, job: PayerJob) -> dict[str, Any]:
+    """What is known of a job now, for people and machines: state, who closed it, how, at what price."""
+    state, closing = payer.state(job), payer.escrow.closing(job.job_id)
+    mined = payer.chain.mined(closing.transaction_hash) if closing else None
+    paid = int(job.terms.terms.amount) if state is JobState.RELEASED else 0
+    bundle = payer.kept_bundle(job)
+    specs = payer.circuit_of(job).manifest.outputs
+    outputs = zip(specs, bundle.outputs, strict=True) if bundle else ()
+    return {
+        "job_id": str(job.job_id),
+        "state": state.name,
+        "closed_by": job.closed_by,
+        "paid_wei": str(paid),
+        "gas": mined.gas_used if mined else None,
+        "block": mined.block_number if mined else None,
+        "transaction": str(closing.transaction_hash) if closing else None,
+        "deadline": int(job.terms.terms.deadline),
+        "outputs": [[str(spec.name), list(dequantise(values, int(spec.scale)))] for spec, values in outputs],
+    }
+
+
+def _draft(payer: Payer, remote: Provider, circuit: Circuit, input_file: Path, seconds: int) -> PayerJob:
+    now = _now()
+    signed = payer.quote(remote, circuit, now=now)
+    tensors = read_input(input_file, circuit.manifest)
+    wanted = seconds or int(signed.quote.min_seconds)
+    draft = payer.draft(signed, circuit, tensors, seconds=wanted, now=now)
+    return payer.check(draft, circuit, remote.url, now=now)
+
+
+def _judge_terms(shared: Context, path: Path, *, as_json: bool) -> None:
+    signed = canonical.decode(SignedTerms, read_regular(path, limit=canonical.MAX_BYTES), where=str(path))
+    circuit = held_circuit(shared.settings, str(signed.terms.circuit_id))
+    verdict = check_terms(signed.terms, signed.domain, circuit, load_policy(shared.settings.policy))
+    text = f"{verdict.outcome} {verdict.code or ''} {verdict.message or ''}"
+    _say(shared, as_json, canonical.to_builtins(verdict), text)
+    raise typer.Exit(EXIT_OF[verdict.outcome])
+
+
+def _wait(shared: Context, payer: Payer, remote: Provider, job: PayerJob, *, quiet: bool) -> str:
+    """Poll until there is a bundle; the bar is the owner's measured seconds, where a cost record tells them."""
+    records = (signed.record for signed in payer.circuit_of(job).records)
+    cost = next((float(record.measured.prove_seconds) for record in records if isinstance(record, CostRecord)), 0.0)
+    expected = cost or _UNKNOWN_S
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=shared.console,
+        transient=True,
+        disable=quiet,
+    ) as progress:
+        task = progress.add_task(f"proving, about {expected:.0f} s", total=expected)
+        started = time.monotonic()
+        while True:
+            answer = _ask_state(remote, job.job_id)
+            state = str(answer.get("state", "unknown"))[:40]
+            if answer.get("bundle_sha256") or state in ("declined", "failed", "expired") or state.startswith("closed"):
+                return state
+            if _now() >= job.terms.terms.deadline:
+                raise GateError(
+                    "G-deadline",
+                    "the deadline passed without a bundle",
+                    found=state,
+                    do=f"opgate pay reclaim {job.job_id}",
+                )
+            progress.update(
+                task, completed=min(time.monotonic() - started, expected * 0.98), description=f"{state:<10}"
+            )
+            time.sleep(_POLL_S)
+
+
+def _ask_state(remote: Provider, job_id: Bytes32) -> dict[str, Any]:
+    """The provider's word, or none while it does not answer: it may come back before the deadline."""
+    try:
+        return remote.job(job_id)
+    except UndecidedError:
+        return {"state": "unreachable"}
+
+
+def _until_closed(payer: Payer, job: PayerJob) -> None:
+    while payer.state(job) is JobState.FUNDED:
+        if _now() >= job.terms.terms.deadline:
+            raise GateError("G-deadline", "the deadline passed before the release was sent", where=str(job.job_id))
+        time.sleep(_POLL_S)
+
+
+def _show_verdict(shared: Context, verdict: Verdict, job: PayerJob, *, as_json: bool) -> None:
+    """Print a verdict about the job's bundle and exit by it; a bundle that is valid for another job is refused."""
+    if as_json:
+        typer.echo(json.dumps(canonical.to_builtins(verdict)))
+    else:
+        print_verdict(shared.console, verdict)
+    if verdict.outcome == "VALID" and verdict.job_id != job.job_id:
+        raise VerifierError("G4-other-job", "the bundle is valid, but for another job", expected=str(job.job_id))
+    raise typer.Exit({"VALID": EXIT_DONE, "INVALID": EXIT_REFUSED}.get(verdict.outcome, EXIT_UNDECIDED))
+
+
+@contextmanager
+def _job(context: typer.Context, name: str) -> Iterator[tuple[Context, Payer, PayerJob]]:
+    """Open the payer and find one of its jobs by the beginning of its id."""
+    shared: Context = context.obj
+    with shared.payer() as payer:
+        fitting = [job for job in payer.ledger.jobs() if str(job.job_id).startswith(name)]
+        if len(fitting) != 1:
+            raise UsageError(
+                "U-job",
+                "no such job" if not fitting else "more than one job begins so",
+                found=name,
+                do="List them with: opgate pay jobs",
+            )
+        yield shared, payer, fitting[0]
+
+
+@contextmanager
+def _steps(shared: Context, *, quiet: bool) -> Iterator[Any]:
+    """Times each step of a purchase and says when it is done."""
+
+    @contextmanager
+    def step(clock: dict[str, float], name: str, done: str) -> Iterator[None]:
+        started = time.monotonic()
+        with shared.console.status(name) if not quiet else contextmanager(lambda: iter((None,)))():
+            yield
+        clock[name] = time.monotonic() - started
+        if not quiet:
+            shared.console.print(f"[green]✓[/] {name:<8} {done} ({clock[name]:.1f} s)")
+
+    yield step
+
+
+def _say(shared: Context, as_json: bool, value: Any, text: str) -> None:
+    if as_json:
+        typer.echo(json.dumps(value))
+    else:
+        shared.console.print(text, markup=False)
+
+
+def _now() -> int:
+    return int(time.time())

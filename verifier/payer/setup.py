@@ -1,0 +1,96 @@
+"""Opens a payer from its settings: key, archive, ledger, chain, the policy's escrow, the circuits that it holds."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from verifier.archive.keyfile import load_or_create_signing_key
+from verifier.archive.log import Archive
+from verifier.circuit import Circuit, find_circuit
+from verifier.errors import EscrowError, UsageError
+from verifier.payer.purchase import Payer
+from verifier.payment.chain import Chain
+from verifier.payment.escrow import Escrow
+from verifier.payment.gate import Limits
+from verifier.payment.keys import load_key
+from verifier.payment.ledger import Ledger
+from verifier.payment.outbox import Outbox
+from verifier.policy import Policy
+from verifier.statement.scalars import Bytes32
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ARCHIVE_ORIGIN = "opgate/payer"
+
+
+class PayerSettings(NamedTuple):
+    """Where a payer keeps things; every path has a place below `home` where it is not named."""
+
+    home: Path
+    rpc_url: str
+    policy: Path
+    keyfile: Path
+    circuits: Path
+
+
+@contextmanager
+def open_payer(settings: PayerSettings, limits: Limits) -> Iterator[Payer]:
+    """A payer, ready to buy.
+
+    Raises:
+        EscrowError: E-key-… for its key, E-no-escrow where the policy names no escrow on the node's chain, E-rpc-….
+        UsageError: where the policy cannot be read.
+        AuditError: where its archive is damaged.
+    """
+    key = load_key(settings.keyfile)
+    policy = Policy.load(settings.policy)
+    folder = settings.home / "payer"
+    signing_key = load_or_create_signing_key(folder / "keys" / "archive", ARCHIVE_ORIGIN)
+    archive = Archive.open_or_create(folder / "archive", signing_key)
+    with Chain(settings.rpc_url) as chain:
+        trusted = next((escrow for escrow in policy.chains.escrows if escrow.chain_id == chain.chain_id), None)
+        if trusted is None:
+            raise EscrowError(
+                "E-no-escrow",
+                "the policy names no escrow on this chain",
+                where=settings.rpc_url,
+                found=f"chain {chain.chain_id}",
+            )
+        outbox = Outbox(folder / "outbox.sqlite", chain, key)
+        ledger = Ledger(folder / "ledger.sqlite")
+        try:
+            yield Payer(
+                key=key,
+                address=key.address,
+                ledger=ledger,
+                archive=archive,
+                chain=chain,
+                escrow=Escrow(chain, trusted.escrow, trusted.token, outbox),
+                policy=policy,
+                limits=limits,
+            )
+        finally:
+            ledger.close()
+            outbox.close()
+
+
+def held_circuit(settings: PayerSettings, name: str) -> Circuit:
+    """The circuit of an id, or of the beginning of one, among those that the payer holds.
+
+    Raises:
+        UsageError: U-circuit where none or more than one fits.
+    """
+    held = sorted(folder.name for folder in settings.circuits.glob("0x*")) if settings.circuits.is_dir() else []
+    fitting = [circuit for circuit in held if circuit.startswith(name)]
+    if len(fitting) != 1:
+        raise UsageError(
+            "U-circuit",
+            "no such circuit is held here" if not fitting else "more than one circuit begins so",
+            where=str(settings.circuits),
+            expected=", ".join(held) or "a folder <circuit_id> from its owner",
+            found=name,
+        )
+    return find_circuit(settings.circuits, Bytes32.from_json(fitting[0]))
