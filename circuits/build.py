@@ -114,7 +114,9 @@ def build(
         outputs=fidelity.value_ranges(
             [spec.name for spec in compiled.manifest.outputs], [witness.outputs for witness in witnesses]
         ),
-        headroom_bits=max(0, min(int(compiled.manifest.value_bound).bit_length() - scales.bits, 253 - largest.bit_length())),
+        headroom_bits=max(
+            0, min(int(compiled.manifest.value_bound).bit_length() - scales.bits, 253 - largest.bit_length())
+        ),
         rewrites=model.rewrites,
     )
     return Built(onto, compiled, candidate.run_args, certificate, cost)
@@ -168,11 +170,19 @@ def _split(samples: tuple[Sample, ...], inputs: tuple[Tensor, ...]) -> _Sets:
 
     def between(tensor: Tensor, low: float, high: float) -> Array:
         drawn = chosen.uniform(float(low), float(high), tensor.size)
-        return (drawn if tensor.dtype.startswith("float") else np.rint(drawn)).astype(tensor.dtype).reshape(tensor.shape)
+        return (
+            (drawn if tensor.dtype.startswith("float") else np.rint(drawn)).astype(tensor.dtype).reshape(tensor.shape)
+        )
 
-    extremes = (filled(lambda _: False), filled(lambda _: True), filled(lambda i: i % 2 == 0), filled(lambda i: i % 2 == 1))
+    extremes = (
+        filled(lambda _: False),
+        filled(lambda _: True),
+        filled(lambda i: i % 2 == 0),
+        filled(lambda i: i % 2 == 1),
+    )
     drawn = tuple(
-        tuple(between(tensor, *span) for tensor, span in zip(inputs, ranges, strict=True)) for _ in range(RANDOM_SAMPLES)
+        tuple(between(tensor, *span) for tensor, span in zip(inputs, ranges, strict=True))
+        for _ in range(RANDOM_SAMPLES)
     )
     return _Sets(samples[::2][:MAX_TUNING_SAMPLES], held_out[:MAX_HELD_OUT_SAMPLES], extremes, drawn)
 
@@ -197,7 +207,9 @@ def _check_quantisation(compiled: Compiled, samples: Sequence[Sample], witnesses
         for spec, array, found in zip(compiled.manifest.inputs, sample, witness.inputs[:-1], strict=True):
             wanted = quantise(array.reshape(-1).tolist(), scale=int(spec.scale), dtype=spec.dtype)
             if wanted != found:
-                raise CircuitError("C-quantise", "ezkl quantises an input differently from a payer", where=str(spec.name))
+                raise CircuitError(
+                    "C-quantise", "ezkl quantises an input differently from a payer", where=str(spec.name)
+                )
 
 
 def _witnesses(compiled: Compiled, samples: Sequence[Sample]) -> list[Witness]:

@@ -41,7 +41,9 @@ Store = Annotated[
 Where = Annotated[
     Path | None, typer.Option("--circuits", help="The folder of circuits; by default owner/circuits of the home.")
 ]
-Named = Annotated[str, typer.Argument(metavar="CIRCUIT", help="A circuit_id, its beginning, or the path of its folder.")]
+Named = Annotated[
+    str, typer.Argument(metavar="CIRCUIT", help="A circuit_id, its beginning, or the path of its folder.")
+]
 KeyFile = Annotated[Path | None, typer.Option(help="The key that signs; without it nothing is signed.")]
 
 _HOME = Path(".opgate")
@@ -54,7 +56,9 @@ def build_command(
     *,
     owner_key: KeyFile = None,
     name: Annotated[str, typer.Option(help="What the model is called in your attestation.")] = "",
-    closed: Annotated[bool, typer.Option("--closed", help="Keep the ONNX file private: nobody else can rebuild.")] = False,
+    closed: Annotated[
+        bool, typer.Option("--closed", help="Keep the ONNX file private: nobody else can rebuild.")
+    ] = False,
     out: Store = None,
     home: Home = _HOME,
     as_json: AsJson = False,
@@ -116,16 +120,16 @@ def rebuild_command(
     signer = load_key(key) if key else None
     folder = registry.find(circuits or _store(home), circuit)
     with _steps(as_json=as_json) as progress:
-        record = rebuild(
-            folder, srs_stores=(home / "srs", *(srs or ())), now=int(time.time()), progress=progress
-        )
+        record = rebuild(folder, srs_stores=(home / "srs", *(srs or ())), now=int(time.time()), progress=progress)
         path = registry.add_record(folder, record, signer) if signer else None
     if as_json:
         _print_json({"rebuilt": True, "record": canonical.to_builtins(record), "file": str(path) if path else None})
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[green]rebuilt[/] {record.circuit_id}: manifest and code are the same, byte for byte")
-    signed = f"signed by {signer.address}: {path}" if signer else "nothing is signed: rebuild with --key to leave a record"
+    signed = (
+        f"signed by {signer.address}: {path}" if signer else "nothing is signed: rebuild with --key to leave a record"
+    )
     console.print(signed, markup=False)
 
 

@@ -1,8 +1,8 @@
 """Runs ezkl operations in a fresh, exec'd process: the only file that imports ezkl, and never imported by anything.
 
-`argv[1]` names a JSON request ``{parent, debug, memory_bytes, cpu_seconds, answers, operations: [{name, ...}]}``. One JSON
-line an operation is appended to the file `answers`: ``{ok, seconds, peak_bytes, value | error, log}``. It ends after the
-first operation that fails. Nothing of opgate is imported, so that a call that hangs or aborts takes nothing with it.
+`argv[1]` names a JSON request ``{parent, debug, memory_bytes, cpu_seconds, answers, operations: [{name, ...}]}``. One
+JSON line an operation is appended to the file `answers`: ``{ok, seconds, peak_bytes, value | error, log}``. It ends
+after the first operation that fails. Nothing of opgate is imported: a call that hangs or aborts takes nothing with it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,17 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 LOG_LINES = 60
 ERROR_CHARS = 2000
 PR_SET_PDEATHSIG = 1
 FILE_BYTES = 8 << 30
+ORPHANED = 70
+
+Operation = dict[str, Any]
 
 
 class Recorder(logging.Handler):
@@ -45,7 +50,7 @@ def confine(request: dict[str, Any]) -> None:
     if hasattr(libc, "prctl"):
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != request["parent"]:
-        os._exit(70)
+        os._exit(ORPHANED)
     for kind, limit in (
         (resource.RLIMIT_AS, request["memory_bytes"]),
         (resource.RLIMIT_CPU, request["cpu_seconds"]),
@@ -57,47 +62,8 @@ def confine(request: dict[str, Any]) -> None:
         resource.setrlimit(kind, (soft, soft))
 
 
-async def operate(ezkl: Any, operation: dict[str, Any]) -> Any:  # noqa: ANN401 - a compiled module and JSON values
-    """One operation. All of them run under an event loop, since some of ezkl's functions need one and say so late."""
-    match operation["name"]:
-        case "gen_settings":
-            result = ezkl.gen_settings(
-                operation["model"], operation["settings"], py_run_args=_run_args(ezkl, operation["run_args"])
-            )
-        case "compile":
-            result = ezkl.compile_circuit(operation["model"], operation["compiled"], operation["settings"])
-        case "gen_srs":
-            result = ezkl.gen_srs(operation["srs"], operation["logrows"])
-        case "setup":
-            result = ezkl.setup(operation["compiled"], operation["vk"], operation["pk"], srs_path=operation["srs"])
-        case "gen_witness":
-            return await _witness(ezkl, operation)
-        case "mock":
-            result = ezkl.mock(operation["witness"], operation["compiled"])
-        case "prove":
-            result = ezkl.prove(
-                operation["witness"],
-                operation["compiled"],
-                operation["pk"],
-                operation["proof"],
-                srs_path=operation["srs"],
-            )
-        case "verify":
-            result = ezkl.verify(operation["proof"], operation["settings"], operation["vk"], srs_path=operation["srs"])
-        case "create_evm_verifier":
-            return await _solidity(ezkl, operation)
-        case "poseidon_hash":
-            return ezkl.poseidon_hash(operation["message"])
-        case "sleep":
-            result = time.sleep(operation["seconds"])
-        case name:
-            raise ValueError(f"unknown operation {name}")
-    if inspect.isawaitable(result):
-        result = await result
-    return bool(result)
-
-
-def _run_args(ezkl: Any, values: dict[str, Any]) -> Any:  # noqa: ANN401 - a class of the compiled module
+def run_args(ezkl: Any, values: dict[str, Any]) -> Any:
+    """The run arguments as ezkl's object; an unknown name is an error, since setting it would do nothing."""
     arguments = ezkl.PyRunArgs()
     for name, value in values.items():
         if not hasattr(arguments, name):
@@ -109,58 +75,77 @@ def _run_args(ezkl: Any, values: dict[str, Any]) -> Any:  # noqa: ANN401 - a cla
     return arguments
 
 
-async def _witness(ezkl: Any, operation: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - a compiled module
-    result = ezkl.gen_witness(operation["sample"], operation["compiled"], operation["witness"])
-    if inspect.isawaitable(result):
-        result = await result
-    with open(operation["witness"], encoding="utf-8") as stream:
-        witness = json.load(stream)
-    wanted = ("inputs", "outputs", "processed_inputs", "processed_outputs")
-    return {name: witness[name] for name in (*wanted, "min_lookup_inputs", "max_lookup_inputs", "max_range_size")}
+OPERATIONS: dict[str, Callable[[Any, Operation], Any]] = {
+    "gen_settings": lambda ezkl, o: ezkl.gen_settings(
+        o["model"], o["settings"], py_run_args=run_args(ezkl, o["run_args"])
+    ),
+    "compile": lambda ezkl, o: ezkl.compile_circuit(o["model"], o["compiled"], o["settings"]),
+    "gen_srs": lambda ezkl, o: ezkl.gen_srs(o["srs"], o["logrows"]),
+    "setup": lambda ezkl, o: ezkl.setup(o["compiled"], o["vk"], o["pk"], srs_path=o["srs"]),
+    "gen_witness": lambda ezkl, o: ezkl.gen_witness(o["sample"], o["compiled"], o["witness"]),
+    "mock": lambda ezkl, o: ezkl.mock(o["witness"], o["compiled"]),
+    "prove": lambda ezkl, o: ezkl.prove(o["witness"], o["compiled"], o["pk"], o["proof"], srs_path=o["srs"]),
+    "verify": lambda ezkl, o: ezkl.verify(o["proof"], o["settings"], o["vk"], srs_path=o["srs"]),
+    "create_evm_verifier": lambda ezkl, o: ezkl.create_evm_verifier(
+        o["vk"], o["settings"], o["solidity"], o["abi"], o["srs"], False
+    ),
+    "poseidon_hash": lambda ezkl, o: ezkl.poseidon_hash(o["message"]),
+}
 
 
-async def _solidity(ezkl: Any, operation: dict[str, Any]) -> bool:  # noqa: ANN401 - a compiled module
-    """The source is written before ezkl looks for a solc of its own, which it would download: that failure is expected."""
+def value_of(operation: Operation, result: Any) -> Any:
+    """What an answer carries: the hash, the parts of a witness that are read, else only that it was true."""
+    if operation["name"] == "poseidon_hash":
+        return result
+    if operation["name"] == "gen_witness":
+        witness = json.loads(Path(operation["witness"]).read_text(encoding="utf-8"))
+        return {name: witness[name] for name in ("inputs", "outputs", "min_lookup_inputs", "max_lookup_inputs")}
+    return bool(result)
+
+
+def is_written(operation: Operation) -> bool:
+    """Ezkl writes a verifier's source, then fails for want of a solc of its own, which it would download: expected."""
+    return operation["name"] == "create_evm_verifier" and Path(operation["solidity"]).exists()
+
+
+async def operate(operation: Operation) -> Any:
+    """One operation, under an event loop, since some of ezkl's functions need one and say so late."""
+    import ezkl  # noqa: PLC0415 - after the limits, and its failure to load is an answer too
+
     try:
-        result = ezkl.create_evm_verifier(
-            operation["vk"], operation["settings"], operation["solidity"], operation["abi"], operation["srs"], False
-        )
+        result = OPERATIONS[operation["name"]](ezkl, operation)
         if inspect.isawaitable(result):
-            await result
+            result = await result
     except RuntimeError:
-        if not os.path.exists(operation["solidity"]):
+        if not is_written(operation):
             raise
-    return True
+        result = True
+    return value_of(operation, result)
 
 
-async def main() -> None:
+def main() -> None:
     """Read the request, confine the process, run the operations, answer each."""
-    with open(sys.argv[1], encoding="utf-8") as stream:
-        request = json.load(stream)
+    request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     confine(request)
     recorder = Recorder()
     logging.basicConfig(level=logging.DEBUG if request["debug"] else logging.ERROR, handlers=[recorder])
-    started = time.monotonic()
-    with open(request["answers"], "a", encoding="utf-8") as answers:
-
-        def answer(**fields: object) -> None:
+    with Path(request["answers"]).open("a", encoding="utf-8") as answers:
+        for operation in request["operations"]:
+            started = time.monotonic()
+            fields: dict[str, Any]
+            try:
+                fields = {"ok": True, "value": asyncio.run(operate(operation))}
+            except BaseException as error:  # noqa: BLE001 - ezkl's panics derive from BaseException
+                found = f"{type(error).__name__}: {error}"[:ERROR_CHARS]
+                fields = {"ok": False, "error": found, "log": list(recorder.lines)}
             fields["seconds"] = time.monotonic() - started
             fields["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             answers.write(json.dumps(fields) + "\n")
             answers.flush()
-
-        for operation in request["operations"]:
-            started = time.monotonic()
-            try:
-                import ezkl  # noqa: PLC0415 - after the limits, and its failure to load is an answer too
-
-                answer(ok=True, value=await operate(ezkl, operation))
-            except BaseException as error:  # noqa: BLE001 - ezkl's panics derive from BaseException
-                found = f"{type(error).__name__}: {error}"[:ERROR_CHARS]
-                answer(ok=False, error=found, log=list(recorder.lines))
+            if not fields["ok"]:
                 return
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()
     os._exit(0)  # ezkl's thread pools are not waited for

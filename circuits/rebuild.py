@@ -92,9 +92,7 @@ def rebuild(
     )
 
 
-def differences(
-    folder: CircuitFolder, manifest: CircuitManifest, code: bytes, again: Compiled
-) -> list[Difference]:
+def differences(folder: CircuitFolder, manifest: CircuitManifest, code: bytes, again: Compiled) -> list[Difference]:
     """Each artefact and manifest field, with what it should be and what came out; equal ones included."""
     files = again.keys.files
     found = [
@@ -123,4 +121,3 @@ def _require_equal(compared: list[Difference]) -> None:
             found=first.found[:200],
             do="Do not pay for this circuit's proofs: its owner, or whoever gave it to you, changed it.",
         )
-

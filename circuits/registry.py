@@ -253,7 +253,9 @@ def _copy_private(source: Path, target: Path) -> None:
             writer.flush()
             os.fsync(writer.fileno())
     except OSError as error:
-        raise CircuitError("C-registry", "a private file cannot be copied", where=str(source), found=str(error)) from error
+        raise CircuitError(
+            "C-registry", "a private file cannot be copied", where=str(source), found=str(error)
+        ) from error
 
 
 def _appear(made: Path, target: Path) -> None:
@@ -262,7 +264,9 @@ def _appear(made: Path, target: Path) -> None:
         made.rename(target)
     except OSError as error:
         if not target.is_dir():
-            raise CircuitError("C-registry", "the folder cannot be made", where=str(target), found=str(error)) from error
+            raise CircuitError(
+                "C-registry", "the folder cannot be made", where=str(target), found=str(error)
+            ) from error
 
 
 def read_onnx(path: Path, *, limit: int) -> bytes:

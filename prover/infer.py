@@ -1,0 +1,25 @@
+"""The model's own answer to a payer's integers, in floats, for people to read: it is never proved, signed or paid for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from circuits.float_model import FloatModel
+from circuits.model import read_model
+from prover.witness import Tensors
+from verifier.statement.manifest import CircuitManifest
+from verifier.tensors import dequantise
+
+
+def infer(onnx: bytes, manifest: CircuitManifest, inputs: Tensors) -> tuple[tuple[float, ...], ...]:
+    """What onnxruntime gives for the inputs that the integers stand for, one flat tuple a tensor.
+
+    Raises:
+        CircuitError: C-onnx…, C-onnxruntime.
+    """
+    model = read_model(onnx)
+    sample = tuple(
+        np.array(dequantise(values, int(spec.scale)), dtype=str(spec.dtype)).reshape([int(axis) for axis in spec.shape])
+        for spec, values in zip(manifest.inputs, inputs, strict=True)
+    )
+    return tuple(tuple(float(value) for value in output.reshape(-1)) for output in FloatModel(model).run(sample))
