@@ -9,7 +9,7 @@ from functools import partial
 
 import msgspec
 import pytest
-import rlp
+import rlp  # type: ignore[import-untyped]  # it has no types
 
 from tests.chain.conftest import Node
 from verifier.chain_evidence import SIGNATURES, check_event, check_evidence, check_released
