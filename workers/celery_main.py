@@ -5,4 +5,4 @@ from __future__ import annotations
 from workers.config import Settings
 from workers.task import make_worker_app
 
-app = make_worker_app(Settings.load(require=("broker_url", "rpc_url", "escrow")))
+app = make_worker_app(Settings.load(require=("broker_url",)))

@@ -64,7 +64,9 @@ def examine(*, store: Store, broker: Broker, escrow: EscrowClient, limits: Limit
     elif now - canary > 2 * limits.job and not counts.get(JobState.RUNNING):
         wrong.append(f"worker: no canary came back for {now - canary} s; restart it")
     if swept is None or now - swept > limits.margin:
-        wrong.append("sweeper: it did not run lately, so nothing is closed; look at opgate serve or opgate sweep")
+        wrong.append(
+            "sweeper: it did not run lately, so nothing is closed; look at opgate serve or opgate provider sweep"
+        )
     if counts.get(JobState.FAILED):
         wrong.append(f"jobs: {counts[JobState.FAILED]} failed and wait for their refund")
     if unpaid:

@@ -77,6 +77,11 @@ class Limits:
         )
 
     @property
-    def min_seconds(self) -> int:
-        """The least time between funding and deadline that a job is taken with: one attempt, and the margin."""
+    def work_seconds(self) -> int:
+        """The least time between the last moment of funding and the deadline: one attempt, and the margin."""
         return self.job + self.margin
+
+    @property
+    def min_seconds(self) -> int:
+        """The least time to the deadline that a quote asks for: as long again, so that there is time for funding."""
+        return 2 * self.work_seconds

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from verifier.circuit import Circuit
     from verifier.payment.states import JobState as ChainState
     from verifier.statement.eip712 import Domain
-    from verifier.statement.scalars import Address, Bytes32, TensorInt
+    from verifier.statement.scalars import Address, Bytes32, Signature, TensorInt
     from verifier.statement.terms import JobTerms, SignedRelease
     from workers.store import Message
 
@@ -27,9 +27,7 @@ class EscrowClient(Protocol):
     def domain(self) -> Domain:
         """The escrow's EIP-712 domain."""
 
-    @property
-    def token(self) -> Address:
-        """The token that the escrow holds."""
+    token: Address
 
     def check(self) -> None:
         """E-… where the address does not hold the escrow's known code, or another token than expected."""
@@ -49,14 +47,30 @@ class EscrowClient(Protocol):
     def verifier_accepts(self, verifier: Address, calldata: bytes, *, gas_cap: int) -> bool:
         """What the deployed verifier says of a proof under the rule's gas cap, without a transaction."""
 
-    def release(self, terms: JobTerms, release: SignedRelease) -> None:
+    def release(self, terms: JobTerms, release: SignedRelease) -> object:
         """Close by the payer's signature."""
 
-    def release_by_proof(self, terms: JobTerms, calldata: bytes) -> None:
+    def release_by_proof(self, terms: JobTerms, calldata: bytes) -> object:
         """Close by the proof; `calldata` is the verifier's whole one."""
 
-    def decline(self, terms: JobTerms) -> None:
+    def decline(self, terms: JobTerms) -> object:
         """Give the money back at once."""
+
+
+class Signer(Protocol):
+    """The provider's hot key, wherever it is kept."""
+
+    address: Address
+
+    def sign_digest(self, digest: Bytes32) -> Signature:
+        """Sign 32 bytes that this provider computed."""
+
+
+class StoredProof(Protocol):
+    """A proof of each circuit that is known to be good."""
+
+    def calldata(self, circuit: Circuit) -> bytes:
+        """The verifier's whole calldata of such a proof; OpgateError where none can be had."""
 
 
 class Broker(Protocol):

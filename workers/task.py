@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from verifier.statement.scalars import Bytes32
 from workers.app import CANARY, PROVE, make_app
 from workers.config import Settings
-from workers.wiring import open_workshop
+from workers.workshop import open_workshop
 
 if TYPE_CHECKING:
     from celery import Celery

@@ -2,51 +2,87 @@
 
 from __future__ import annotations
 
-import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from verifier.policy import ANY, Chains, CircuitRule, Escrow, Policy
-from workers.database import check_current, open_database
-from workers.records import ProviderArchive
-from workers.store import Store
-from workers.workshop import Workshop
+from verifier.errors import ServiceError
+from verifier.payment.chain import Chain
+from verifier.payment.keys import load_key
+from verifier.payment.outbox import Outbox
+from workers.app import CeleryBroker, make_app
+from workers.catalogue import Catalogue
+from workers.circuit_child import CircuitChild
+from workers.deployments import ProviderEscrow
+from workers.service import Service
+from workers.sweeper import Sweeper
+from workers.workshop import Workshop, now
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from workers.config import Settings
-    from workers.jobs import Job
+    from workers.ports import EscrowClient
 
 
-def now() -> int:
-    """The wall clock in whole Unix seconds."""
-    return int(time.time())
+NEEDED = ("rpc_url", "broker_url", "escrow", "token", "payee")
+"""What `serve` and `sweep` cannot do without."""
 
 
-def open_workshop(settings: Settings) -> Workshop:
-    """What a worker needs: database, archive, policy. No chain: what is in the job table is funded.
+@contextmanager
+def open_escrow(settings: Settings) -> Iterator[ProviderEscrow]:
+    """The escrow of the settings, with the provider's key and its outbox of transactions; nothing is asked yet."""
+    if settings.rpc_url is None or settings.escrow is None or settings.token is None:
+        raise ServiceError("W-config-missing", "chain, escrow and token must be set", where="OPGATE_RPC_URL, …")
+    key = load_key(settings.key_path)
+    with Chain(settings.rpc_url) as chain:
+        outbox = Outbox(settings.provider_home / "outbox.sqlite", chain, key)
+        try:
+            yield ProviderEscrow(
+                chain,
+                settings.escrow,
+                settings.token,
+                outbox,
+                noted=settings.provider_home / "deployments.json",
+            )
+        finally:
+            outbox.close()
 
-    Raises:
-        ServiceError: W-database-… where the tables are not up to date.
-        VerifierError: V0-… where the policy file cannot be read.
-    """
-    engine = open_database(settings.database)
-    check_current(engine)
-    given = None if settings.policy is None else Policy.load(settings.policy)
-    return Workshop(
-        settings=settings,
-        store=Store(engine),
-        policy_for=lambda job: given or own_policy(job),
-        archive=ProviderArchive(settings.archive_folder, settings.provider_home / "keys" / "archive"),
+
+def make_sweeper(settings: Settings, workshop: Workshop, escrow: EscrowClient) -> Sweeper:
+    """The sweeper of the settings."""
+    return Sweeper(
+        store=workshop.store,
+        escrow=escrow,
+        broker=CeleryBroker(make_app(settings)),
+        archive=workshop.archive,
+        limits=settings.limits,
         clock=now,
     )
 
 
-def own_policy(job: Job) -> Policy:
-    """By which a provider judges its own work: the escrow and token that it accepted the job for, any assurance.
+def make_service(settings: Settings, workshop: Workshop, escrow: EscrowClient) -> Service:
+    """The service of the settings.
 
-    What a circuit computes is the payer's question; the provider's is whether the escrow would take this proof.
+    Raises:
+        EscrowError: E-key-…, E-escrow-code where the escrow is not the known one for the token.
+        ServiceError: W-config-payee where the money would go to the hot key itself.
     """
-    chain_id = job.domain.chain_id
-    escrow = Escrow(chain_id=chain_id, escrow=job.domain.verifying_contract, token=job.terms.token)
-    return Policy(
-        chains=Chains(escrows=(escrow,), dev_chains=(chain_id,)), circuits={ANY: CircuitRule(assurance="unattested")}
+    key = load_key(settings.key_path)
+    if settings.payee is None or settings.payee == key.address:
+        raise ServiceError(
+            "W-config-payee",
+            "the payee must be another account than the hot key's",
+            where="OPGATE_PAYEE",
+            do="Name an account whose key is not on this machine",
+        )
+    escrow.check()
+    child = CircuitChild(settings.circuits, wall_seconds=settings.limits.child)
+    return Service(
+        workshop=workshop,
+        escrow=escrow,
+        broker=CeleryBroker(make_app(settings)),
+        witness=child,
+        catalogue=Catalogue(settings, escrow, child),
+        signer=key,
+        payee=settings.payee,
     )

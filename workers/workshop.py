@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,21 +13,21 @@ from verifier.bundles import parse_bundle
 from verifier.circuit import find_circuit
 from verifier.errors import OpgateError, ServiceError
 from verifier.payer.inputs import decode_tensors
+from verifier.policy import ANY, Chains, CircuitRule, Escrow, Policy
 from verifier.statement import canonical
 from verifier.verify import verify
 from workers import jobs
+from workers.database import check_current, open_database
 from workers.prover_process import PROVER, run_prover
-from workers.store import StoredBundle
+from workers.records import ProviderArchive
+from workers.store import Store, StoredBundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from verifier.policy import Policy
     from verifier.statement.scalars import Bytes32
     from workers.config import Settings
     from workers.jobs import Job
-    from workers.records import ProviderArchive
-    from workers.store import Store
 
 log = structlog.get_logger("opgate.worker")
 
@@ -131,3 +132,39 @@ def keep_valid(workshop: Workshop, job: Job, raw: bytes, *, rule: Callable[[Job]
         )
     workshop.archive.keep_intent(job, raw, circuit=circuit, policy=policy, verdict=verdict, now=workshop.clock())
     workshop.store.record_bundle(job.job_id, rule, StoredBundle(canonical.sha256(raw), raw))
+
+
+def now() -> int:
+    """The wall clock in whole Unix seconds."""
+    return int(time.time())
+
+
+def open_workshop(settings: Settings) -> Workshop:
+    """What a worker needs: database, archive, policy. No chain: what is in the job table is funded.
+
+    Raises:
+        ServiceError: W-database-… where the tables are not up to date.
+        VerifierError: V0-… where the policy file cannot be read.
+    """
+    engine = open_database(settings.database)
+    check_current(engine)
+    given = None if settings.policy is None else Policy.load(settings.policy)
+    return Workshop(
+        settings=settings,
+        store=Store(engine),
+        policy_for=lambda job: given or own_policy(job),
+        archive=ProviderArchive(settings.archive_folder, settings.provider_home / "keys" / "archive"),
+        clock=now,
+    )
+
+
+def own_policy(job: Job) -> Policy:
+    """By which a provider judges its own work: the escrow and token that it accepted the job for, any assurance.
+
+    What a circuit computes is the payer's question; the provider's is whether the escrow would take this proof.
+    """
+    chain_id = job.domain.chain_id
+    escrow = Escrow(chain_id=chain_id, escrow=job.domain.verifying_contract, token=job.terms.token)
+    return Policy(
+        chains=Chains(escrows=(escrow,), dev_chains=(chain_id,)), circuits={ANY: CircuitRule(assurance="unattested")}
+    )
