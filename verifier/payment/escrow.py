@@ -51,9 +51,15 @@ class EscrowEvent:
 class Escrow:
     """One escrow contract. Without an outbox it only reads."""
 
-    def __init__(self, chain: Chain, address: Address, token: Address, outbox: Outbox | None = None) -> None:
-        """Take the parts; `check` says whether the address holds the escrow that we know."""
+    def __init__(
+        self, chain: Chain, address: Address, token: Address, outbox: Outbox | None = None, *, since_block: int = 0
+    ) -> None:
+        """Take the parts; `check` says whether the address holds the escrow that we know.
+
+        `since_block` is where events are searched from: on a long chain, the block that deployed the escrow.
+        """
         self._chain, self.address, self.token, self._outbox = chain, address, token, outbox
+        self._since_block = since_block
 
     @property
     def domain(self) -> Domain:
@@ -105,13 +111,14 @@ class Escrow:
         names: Sequence[EventName] = ("Funded", "Released", "InstancesShown", "Reclaimed", "Declined", "Cancelled"),
         *,
         job_id: Bytes32 | None = None,
-        first: int = 0,
+        first: int | None = None,
         last: int | None = None,
     ) -> tuple[EscrowEvent, ...]:
-        """The events in blocks first to last (None: the newest), of one job or of all, in the order of the chain."""
+        """The events in blocks first (None: since_block) to last (None: the newest), of one job or of all, in order."""
         topics = [[TOPICS[name] for name in names], *([[job_id]] if job_id is not None else [])]
         end = self._chain.head().number if last is None else last
-        return tuple(_event(log) for log in self._chain.logs(self.address, topics, first=first, last=end))
+        start = self._since_block if first is None else first
+        return tuple(_event(log) for log in self._chain.logs(self.address, topics, first=start, last=end))
 
     def closing(self, job_id: Bytes32) -> EscrowEvent | None:
         """The event that closed a job; None where it is not closed. Its transaction is what evidence is fetched for."""

@@ -98,7 +98,9 @@ class Outbox:
         self._lock_path = path.with_name(f"{path.name}.{key.address}.lock")
         self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30}, poolclass=sa.NullPool)
         sa.event.listen(self._engine, "connect", _be_durable)
-        _METADATA.create_all(self._engine)
+        # Two processes that begin one file at once would each find no table, and SQLite refuses to wait for its mode.
+        with _locked(path.with_name(f"{path.name}.lock")):
+            _METADATA.create_all(self._engine)
 
     @property
     def sender(self) -> Address:
@@ -119,7 +121,7 @@ class Outbox:
             EscrowError: E-<reason> where the contract refuses, E-funds, E-fee-cap, E-chain-id; nothing is under way.
             UndecidedError: E-rpc-…, E-tx-pending: the row stays, and the next send or `resume` goes on with it.
         """
-        with self._locked():
+        with _locked(self._lock_path):
             self._resume()
             row = self._find(purpose)
             if row is not None:
@@ -131,7 +133,7 @@ class Outbox:
 
     def resume(self) -> None:
         """Finish what was under way: send the same bytes again, wait, move rows on or back; for start and sweepers."""
-        with self._locked():
+        with _locked(self._lock_path):
             self._resume()
 
     def history(self) -> list[dict[str, Any]]:
@@ -142,15 +144,6 @@ class Outbox:
         return [{name: json.loads(row[name]) if name == "hashes" else row[name] for name in columns} for row in rows]
 
     # --- rows
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        handle = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
 
     def _mine(self) -> sa.Select[Any]:
         return sa.select(_ROWS).where(
@@ -334,6 +327,17 @@ class Outbox:
             except EscrowError as error:
                 return error
         return EscrowError("E-reverted", "the transaction was mined and failed", where=_hashes(row)[-1].to_json())
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a file's lock, waiting for whoever has it."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _hashes(row: dict[str, Any]) -> tuple[Bytes32, ...]:
