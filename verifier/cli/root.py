@@ -156,3 +156,7 @@ def _tell(error: OpgateError, *, as_json: bool) -> None:
 def main() -> None:
     """The entry point of the console script."""
     sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

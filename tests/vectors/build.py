@@ -1,0 +1,62 @@
+"""Makes the test vectors of the verifier: `base/` by real proofs, every case from it by one named change.
+
+`python tests/vectors/build.py --prove` builds the two digit circuits anew and proves (needs ezkl and solc; about half a
+minute; proofs and the development SRS are random, so every byte changes). Without it the cases are made from `base/`;
+with `--check` they are only compared. A case is a folder: `bundle.json` (any bytes), `expected.json` {outcome, code},
+and where it needs its own, `policy.json` or `circuits/`. A folder `X_fail` has one fault; its code is the first step
+that fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.vectors.cases import write_cases
+from tests.vectors.prove import prove_base
+
+HERE = Path(__file__).resolve().parent
+BASE = HERE / "base"
+CASES = HERE / "cases"
+
+
+def main() -> int:
+    """Exit 1 where `--check` finds a difference."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--check", action="store_true", help="compare, write nothing")
+    arguments.add_argument("--prove", action="store_true", help="make base/ anew")
+    asked = arguments.parse_args()
+    if asked.prove:
+        shutil.rmtree(BASE, ignore_errors=True)
+        prove_base(BASE)
+    with tempfile.TemporaryDirectory() as name:
+        made = Path(name) / "cases"
+        count = write_cases(BASE, made)
+        if asked.check:
+            wrong = sorted(differences(filecmp.dircmp(made, CASES), Path()))
+            print("\n".join(wrong) or f"{count} vectors are as build.py makes them")
+            return 1 if wrong else 0
+        shutil.rmtree(CASES, ignore_errors=True)
+        shutil.copytree(made, CASES)
+    print(f"{count} vectors in {CASES}")
+    return 0
+
+
+def differences(compared: filecmp.dircmp[str], at: Path) -> list[str]:
+    """The names of files that are only on one side or have other bytes."""
+    _, mismatch, errors = filecmp.cmpfiles(compared.left, compared.right, compared.common_files, shallow=False)
+    names = [*compared.left_only, *compared.right_only, *mismatch, *errors]
+    found = [str(at / name) for name in names]
+    for name, inner in compared.subdirs.items():
+        found += differences(inner, at / name)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""Every vector gets the verdict that its folder names; and each step of the verifier is needed by some of them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from tests.vectors.cases import read_base
+from verifier.bundles import read_bundle
+from verifier.cli.verify import verdict_of
+from verifier.evm import PyrevmEngine, run_verifier
+from verifier.evm_pyevm import PyEvmEngine
+from verifier.instances import calldata, claimed_words
+from verifier.policy import Policy
+from verifier.statement import canonical
+from verifier.statement.scalars import Text
+from verifier.statement.verdict import Opinion, Verdict
+
+steps = importlib.import_module("verifier.verify")  # the package shows the function under this name
+ROOT = Path(__file__).resolve().parents[1] / "vectors"
+BASE = ROOT / "base"
+CASES = sorted(path for path in (ROOT / "cases").iterdir())
+
+
+def judge(case: Path) -> Verdict:
+    circuits = case / "circuits" if (case / "circuits").is_dir() else BASE / "circuits"
+    policy = case / "policy.json" if (case / "policy.json").is_file() else BASE / "policy.json"
+    return verdict_of(case / "bundle.json", circuits, Policy.load(policy))
+
+
+def expected(case: Path) -> tuple[str, str | None]:
+    value = json.loads((case / "expected.json").read_bytes())
+    return value["outcome"], value["code"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.name)
+def test_vector(case: Path) -> None:
+    verdict = judge(case)
+    assert (verdict.outcome, verdict.code) == expected(case)
+
+
+def test_there_are_enough_vectors_and_names_say_what_they_are() -> None:
+    failing = [case for case in CASES if case.name.endswith("_fail")]
+    assert len(failing) >= 120
+    assert all((expected(case)[0] == "INVALID") == (case in failing) for case in CASES)
+
+
+def test_the_vectors_are_what_their_script_makes() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "build.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("removed", range(7), ids=lambda index: f"step_{index + 1}")
+def test_without_one_step_some_bad_bundle_would_be_valid(removed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verifier with any one of steps 1 to 7 taken out accepts at least one vector that it must refuse."""
+    monkeypatch.setattr(steps, "STEPS", steps.STEPS[:removed] + steps.STEPS[removed + 1 :])
+    number = str(removed + 1)
+    candidates = [case for case in CASES if (expected(case)[1] or "").startswith(f"V{number}-")]
+    accepted = [case.name for case in candidates if judge(case).outcome == "VALID"]
+    assert accepted, f"no vector needs step {number}"
+
+
+def test_opinions_can_only_make_a_verdict_undecided() -> None:
+    base = read_base(BASE)
+    subject = canonical.digest(base.job)
+    agreeing = Opinion(engine=Text("ezkl"), bundle_sha256=subject, accepts=True)
+    asking = replace(base.policy, opinions=replace(base.policy.opinions, required=(Text("ezkl"),)))
+    other = replace(agreeing, bundle_sha256=canonical.digest(base.other_job))
+    for opinions, policy, outcome, code in (
+        ((agreeing,), asking, "VALID", None),
+        ((), asking, "UNDECIDED", "V8-missing"),
+        ((other,), asking, "UNDECIDED", "V8-missing"),
+        ((replace(agreeing, accepts=False),), base.policy, "UNDECIDED", "V8-disagreement"),
+    ):
+        verdict = steps.verify(base.job, base.circuit, policy, opinions)
+        assert (verdict.outcome, verdict.code) == (outcome, code)
+    bad = replace(base.job, proof=base.other_job.proof)
+    assert steps.verify(bad, base.circuit, base.policy, (agreeing,)).outcome == "INVALID"
+
+
+@pytest.mark.parametrize("name", ["valid", "7_proof_bit_07_fail", "7_output_3_plus_one_fail", "7_proof_zeros_fail"])
+def test_both_engines_give_the_same_answer_and_gas(name: str) -> None:
+    bundle = read_bundle(ROOT / "cases" / name / "bundle.json")
+    circuit = read_base(BASE).circuit
+    cap = int(bundle.terms.rule.gas_cap)
+    answers = [
+        run_verifier(
+            circuit.code,
+            calldata(bundle.proof, claimed_words(bundle)),
+            gas_cap=cap,
+            revision=circuit.manifest.evm.revision,
+            engine=engine,
+        )
+        for engine in (PyrevmEngine(), PyEvmEngine())
+    ]
+    assert answers[0] == answers[1]
+    assert answers[0].accepted == (name == "valid")
+
+
+def test_a_failing_engine_is_undecided_and_never_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
+    class PanicError(BaseException):
+        """As a Rust panic reaches Python."""
+
+    def panic(*_: object) -> bytes:
+        raise PanicError
+
+    base = read_base(BASE)
+    monkeypatch.setattr(PyrevmEngine, "call", panic)
+    verdict = steps.verify(base.job, base.circuit, base.policy)
+    assert (verdict.outcome, verdict.code) == ("UNDECIDED", "V3-engine")
+
+
+def test_the_verdict_is_the_same_in_another_process_zone_and_locale() -> None:
+    case = ROOT / "cases" / "valid"
+    command = [sys.executable, "-m", "verifier.cli.root", "verify", str(case / "bundle.json")]
+    command += ["--circuits", str(BASE / "circuits"), "--policy", str(BASE / "policy.json"), "--json"]
+    environment = {"TZ": "Pacific/Kiritimati", "LC_ALL": "tr_TR.UTF-8", "PATH": ""}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == canonical.to_builtins(judge(case))
+
+
+def test_importing_the_verifier_brings_in_nothing_heavy() -> None:
+    """The trap of eth-account: 0.8 s of BLS curves for a hash. Held by what is imported, not by a clock."""
+    script = (
+        "import sys, verifier; heavy = {'eth_account', 'py_ecc', 'web3', 'typer', 'rich', 'httpx', 'sqlalchemy', 'rlp',"
+        " 'trie', 'ezkl', 'numpy', 'eth', 'celery'}; print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
