@@ -1,4 +1,4 @@
-"""From an ONNX file and samples to a circuit in a store: tuned, compiled, compared with the model, proved once, certified.
+"""From an ONNX file and samples to a circuit in a store: tuned, compiled, compared with the model, proved, certified.
 
 A circuit that is not the model, that some input in the samples' range would make unprovable, or whose verifier no chain
 would hold is refused before it is published.
@@ -61,7 +61,7 @@ class _Sets(NamedTuple):
     random: tuple[Sample, ...]
 
 
-def build(
+def build(  # noqa: PLR0913 - two places to read, two to write, each by keyword
     onnx: Path,
     samples_file: Path,
     *,
@@ -132,7 +132,8 @@ def _compile(  # noqa: PLR0913, PLR0917 - the inside of build
             break
         knobs = candidate.run_args
         progress(
-            f"keys and code at k={knobs.logrows}, base {knobs.decomp_base}^{knobs.decomp_legs}, scale {knobs.input_scale}"
+            f"keys and code at k={knobs.logrows}, scale {knobs.input_scale}, "
+            f"base {knobs.decomp_base}^{knobs.decomp_legs}"
         )
         work = folder / f"candidate-{turn}"
         work.mkdir(mode=0o700)

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from circuits import registry
 from circuits.registry import CircuitFolder
+from verifier.errors import UsageError
 from verifier.evm import signed_by
 from verifier.srs import srs_kind
 from verifier.statement import canonical
@@ -27,7 +28,7 @@ from verifier.statement.certificates import (
     SignedRecord,
     record_digest,
 )
-from verifier.statement.scalars import Text
+from verifier.statement.scalars import Text, Timestamp
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Build, rebuild, show and export circuits of ONNX models."
@@ -71,6 +72,7 @@ def build_command(
     from verifier.payment.keys import load_key  # noqa: PLC0415 - eth_account only where something is signed
 
     key = load_key(owner_key) if owner_key else None
+    called = _text(name or model.stem)
     with _steps(as_json=as_json) as progress:
         built = build(
             model, data, store=out or _store(home), srs_store=home / "srs", is_open=not closed, progress=progress
@@ -79,9 +81,9 @@ def build_command(
             manifest = built.compiled.manifest
             attestation = CircuitAttestation(
                 circuit_id=manifest.circuit_id,
-                model=Text((name or model.stem)[:256]),
+                model=called,
                 code_hash=manifest.evm.code_hash,
-                attested_at=int(time.time()),
+                attested_at=Timestamp(int(time.time())),
             )
             for record in (built.certificate, built.cost, attestation):
                 registry.add_record(built.folder, record, key)
@@ -112,7 +114,8 @@ def rebuild_command(
 ) -> None:
     """Rebuild a circuit from its ONNX file, run arguments and SRS, and compare every byte of manifest and code.
 
-    With --key a RebuildRecord is signed and kept beside it, for those whose policy trusts that key. Exit 1 where it differs.
+    With --key a RebuildRecord is signed and kept beside it, for those whose policy trusts that key.
+    Exit 1 where it differs.
     """
     from circuits.rebuild import rebuild  # noqa: PLC0415 - onnx only where a circuit is rebuilt
     from verifier.payment.keys import load_key  # noqa: PLC0415 - eth_account only where something is signed
@@ -201,6 +204,13 @@ def export_command(
     console.print("  " + "  ".join(names), markup=False)
     if audience == "provider":
         console.print("[yellow]private/ holds the proving key: whoever has it has the model's weights[/]")
+
+
+def _text(name: str) -> Text:
+    try:
+        return Text(name)
+    except ValueError as error:
+        raise UsageError("U-name", "the model cannot be called that", found=str(error)) from error
 
 
 def _store(home: Path) -> Path:

@@ -1,7 +1,7 @@
 """From a model, run arguments and an SRS to the whole circuit: settings, keys, verifier code, manifest.
 
-Building and rebuilding both go through here, and nothing that comes out depends on samples, costs, folder, thread count or
-time. The figures that need a proof (its length and gas) are taken from the proof of a fixed probe input.
+Building and rebuilding both go through here, and nothing that comes out depends on samples, costs, folder, thread
+count or time. The figures that need a proof (its length and gas) are taken from the proof of a fixed probe input.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
-
 
 from circuits import ezkl_runner, solidity, srs
 from circuits import settings as settings_module
@@ -196,7 +195,7 @@ def measure_gas(code: bytes, proof: bytes, witness: Witness) -> int:
 
 
 def raw_input(tensors: list[list[FieldElement]]) -> str:
-    """ezkl's inline input of integers, as 64-digit hex that goes in unscaled; the job limbs are its last tensor."""
+    """Ezkl's inline input of integers, as 64-digit hex that goes in unscaled; the job limbs are its last tensor."""
     return json.dumps({"input_data": [[ezkl_runner.to_hex(value) for value in tensor] for tensor in tensors]})
 
 

@@ -19,7 +19,7 @@ _MAX_TABLE_COLUMNS = 6
 
 
 class Layout(NamedTuple):
-    """The columns that a circuit of some settings has at some k; `extension` is the blow-up of the quotient's domain."""
+    """The columns that settings give at some k; `extension` is the blow-up of the quotient's domain."""
 
     logrows: int
     advice: int
@@ -36,13 +36,13 @@ class Layout(NamedTuple):
         columns = self.advice + self.lookups
         a_row = 3.2e-6 * self.advice + 2.1e-5 * self.lookups
         a_row += 1.13e-6 * self.extension * (columns + self.permutation / 3) + 1.2e-6 * self.extension
-        return 0.063 + 0.0053 * columns + 2**self.logrows * a_row
+        return 0.063 + 0.0053 * columns + (1 << self.logrows) * a_row
 
     @property
     def pk_bytes(self) -> int:
         """Predicted size of the proving key."""
         fixed = self.tables + self.constants + self.lookups + self.advice
-        return 32 * 2**self.logrows * ((fixed + self.permutation) * (2 + self.extension) + 3 * self.extension)
+        return (32 << self.logrows) * ((fixed + self.permutation) * (2 + self.extension) + 3 * self.extension)
 
     @property
     def memory_bytes(self) -> int:
@@ -95,6 +95,6 @@ def layout(settings: Settings, logrows: int) -> Layout | None:
         permutation=3 * inner * blocks + constants + 1,
         tables=sum(checks) + (span + kinds * span if kinds else 0),
         constants=constants,
-        extension=2 ** math.ceil(math.log2(degree - 1)),
+        extension=1 << math.ceil(math.log2(degree - 1)),
         instances=settings.instances,
     )

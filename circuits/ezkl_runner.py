@@ -1,8 +1,9 @@
-"""Runs ezkl in a confined child and gives back typed results or CircuitError; no ezkl call ever happens in this process.
+"""Runs ezkl in a confined child and gives back typed results or CircuitError; ezkl is never called in this process.
 
 Each call gets an exec'd child with a private directory as HOME, a scrubbed environment, limits on memory, CPU and wall
 time; on overrun, or when this process is interrupted, the whole process group is killed. Paths are given by the caller,
-who owns what is written there. `C-ezkl` is a refusal by ezkl, `C-wall`, `C-died` and `C-memory` end a child that went wrong.
+who owns what is written there. `C-ezkl` is a refusal by ezkl; `C-wall`, `C-died` and `C-memory` are a child
+that went wrong.
 """
 
 from __future__ import annotations
@@ -172,8 +173,8 @@ def _died(name: str, status: int, stderr: Path) -> CircuitError:
 
 
 _CAUSE = re.compile(
-    r"(Unknown op|unsupported|not supported|Undetermined symbol|decomposition error|invalid|Translating|Failed|failed|panicked"
-    r"|out of range|black_op|mismatch)",
+    r"(Unknown op|unsupported|not supported|Undetermined symbol|decomposition error|invalid|Translating|Failed"
+    r"|failed|panicked|out of range|black_op|mismatch)",
     re.IGNORECASE,
 )
 
@@ -241,7 +242,7 @@ def prove(  # noqa: PLR0913 - five files, each by keyword
 
 
 def verify(*, proof: Path, settings: Path, vk: Path, srs: Path, limits: Limits = DEFAULT_LIMITS) -> Outcome:
-    """ezkl's own opinion of a proof file; CircuitError C-ezkl where it refuses.
+    """Ezkl's own opinion of a proof file; CircuitError C-ezkl where it refuses.
 
     It checks neither SRS, settings nor the number of instances: only the EVM code decides about money.
     """
@@ -259,7 +260,7 @@ def create_evm_verifier(
 
 
 def poseidon_hash(message: list[FieldElement]) -> FieldElement:
-    """ezkl's Poseidon of field elements: the oracle for the verifier's own."""
+    """Ezkl's Poseidon of field elements: the oracle for the verifier's own."""
     words = [to_hex(element) for element in message]
     return from_hex(require([{"name": "poseidon_hash", "message": words}])[0].value[0])
 

@@ -87,7 +87,7 @@ def check_faithful(fidelity: Fidelity, *, where: str, ranked: bool = True) -> No
             where=f"{where}, sample {fidelity.worst}",
             expected=f"an error of at most {limit:.3g} ({MAX_SHARE:.0%} of the outputs' span)",
             found=f"{fidelity.max_error:.3g}",
-            do="Some operator is computed differently or too coarsely: raise the scale, or export the model without it.",
+            do="Some operator is computed differently or too coarsely: raise the scale, or leave it out.",
         )
     if ranked and fidelity.agreement < MIN_AGREEMENT:
         raise CircuitError(

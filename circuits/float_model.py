@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnxruntime
+import onnxruntime  # type: ignore[import-untyped] # it ships no types
 
 from circuits.model import Model
 from circuits.samples import Array, Sample

@@ -9,7 +9,7 @@ import math
 from typing import NamedTuple
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped] # protobuf ships no types
 from onnx import TensorProto, helper
 
 from verifier.errors import CircuitError
@@ -19,7 +19,7 @@ JOB_INPUT = "opgate_job"
 MAX_ONNX_BYTES = 256 << 20
 MAX_ELEMENTS = 1 << 16
 
-_DTYPES = {
+_DTYPES: dict[int, str] = {
     TensorProto.FLOAT16: "float16",
     TensorProto.FLOAT: "float32",
     TensorProto.DOUBLE: "float64",
@@ -66,9 +66,9 @@ def read_model(source: bytes) -> Model:
     The bytes that come out depend on nothing but the bytes that go in and onnx's version.
 
     Raises:
-        CircuitError: C-onnx for bytes that are no model, C-onnx-external for weights outside the file, C-onnx-name where
-            the job input's name is taken, C-onnx-dynamic for a symbolic dimension other than the batch, C-onnx-dtype,
-            C-onnx-size.
+        CircuitError: C-onnx for bytes that are no model, C-onnx-external for weights outside the file, C-onnx-name
+            where the job input's name is taken, C-onnx-dynamic for a symbolic dimension other than the batch,
+            C-onnx-dtype, C-onnx-size.
     """
     proto = _parse(source)
     graph = proto.graph
@@ -84,7 +84,8 @@ def read_model(source: bytes) -> Model:
     names = {name for node in graph.node for name in (*node.input, *node.output)} | {each.name for each in graph.input}
     if JOB_INPUT in names | stored:
         raise CircuitError("C-onnx-name", "a tensor of the model has the job input's name", found=JOB_INPUT)
-    if any([_make_static(each) for each in (*graph.input, *graph.output)]):
+    changed = [_make_static(each) for each in (*graph.input, *graph.output)]
+    if any(changed):
         rewrites.append("batch dimension set to 1")
         del graph.value_info[:]
     inputs = tuple(_tensor(each) for each in graph.input)

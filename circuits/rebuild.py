@@ -1,7 +1,7 @@
 """Rebuilds a circuit from ONNX file, run arguments and SRS, never from given settings or keys, and compares every byte.
 
-That is what assurance *rebuilt* rests on: altered scales, shapes or types leave the verifying key as it is, and only this
-finds them. It says nothing of how close the circuit is to the model, only that it is made from it.
+That is what assurance *rebuilt* rests on: altered scales, shapes or types leave the verifying key as it is, and only
+this finds them. It says nothing of how close the circuit is to the model, only that it is made from it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from verifier.files import read_regular
 from verifier.statement import canonical
 from verifier.statement.certificates import RebuildRecord
 from verifier.statement.manifest import CircuitManifest
+from verifier.statement.scalars import Timestamp
 
 _MAX_ARTEFACT = 64 << 20
 
@@ -88,7 +89,7 @@ def rebuild(
         code_hash=manifest.evm.code_hash,
         ezkl_version=manifest.ezkl_version,
         machine=machine(),
-        rebuilt_at=now,
+        rebuilt_at=Timestamp(now),
     )
 
 

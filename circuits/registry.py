@@ -1,4 +1,4 @@
-"""A folder of circuits: ``<circuit_id>/`` with the public files, ``records/``, and ``private/`` where the proving key is.
+"""A folder of circuits: ``<circuit_id>/`` with public files, ``records/``, and ``private/`` where the proving key is.
 
 Files appear whole or not at all, and a circuit's folder appears only when all of it is there. Nothing is judged here:
 `verifier` decides what a circuit is worth, `rebuild` whether it is the model.
@@ -121,7 +121,7 @@ class CircuitFolder(NamedTuple):
         return Circuit.load(self.path)
 
 
-def publish(
+def publish(  # noqa: PLR0913 - what a folder is made of
     store: Path, compiled: Compiled, run_args: RunArguments, onnx: bytes, srs_file: Path, *, is_open: bool
 ) -> CircuitFolder:
     """Put a circuit into a store under its id, with its private part; one that is there already stays.
@@ -217,8 +217,8 @@ def find(store: Path, named: str) -> CircuitFolder:
 def export(folder: CircuitFolder, audience: Audience, out: Path, *, development: bool) -> CircuitFolder:
     """Write what that reader may hold into ``out/<circuit_id>/``; it must not be there yet.
 
-    A payer gets all public files, an auditor what verifies and rebuilds, a provider the private part too: the proving key
-    shows the weights. A development SRS goes with the public files, since it exists nowhere else to rebuild from.
+    A payer gets all public files, an auditor what verifies and rebuilds, a provider the private part too: the proving
+    key shows the weights. A development SRS goes with the public files, since it exists nowhere else to rebuild from.
 
     Raises:
         CircuitError: C-export where the target exists or a file is missing here.

@@ -26,7 +26,7 @@ Bound = Annotated[int, msgspec.Meta(ge=-MAX_LOOKUP, le=MAX_LOOKUP)]
 class RunArguments(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="schema", tag="opgate/run-args/1"
 ):
-    """The knobs. A value v of the circuit is written in base `decomp_base` with `decomp_legs` digits, so |v| < base^legs."""
+    """The knobs. A value v is written in base `decomp_base` with `decomp_legs` digits, so |v| < base^legs."""
 
     visibility: Visibility = "public"
     input_scale: Scale
@@ -57,7 +57,7 @@ class RunArguments(
         return canonical.digest(self)
 
     def to_ezkl(self) -> dict[str, Any]:
-        """Every argument that decides a circuit, as ezkl names it; visibilities change defaults between its versions."""
+        """Every argument that decides a circuit, as ezkl names it: its defaults change between versions."""
         return ezkl_arguments(
             input_scale=self.input_scale,
             param_scale=self.param_scale,
@@ -73,8 +73,8 @@ class RunArguments(
 def ezkl_arguments(**knobs: Any) -> dict[str, Any]:
     """The fixed arguments and the given ones.
 
-    Weights are bound by the key (`fixed`), outputs are public, Freivalds' check is newer than the audit, and range checks
-    of inputs and outputs are never left out.
+    Weights are bound by the key (`fixed`), outputs are public, Freivalds' check is newer than the audit, and range
+    checks of inputs and outputs are never left out.
     """
     return {
         "input_visibility": "public",

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from circuits.model import Tensor
+from circuits.nesting import is_too_deep
 from verifier.errors import CircuitError, OpgateError
 from verifier.files import read_regular
 from verifier.tensors import quantise
@@ -30,9 +31,10 @@ Sample = tuple[Array, ...]
 def read_samples(path: Path, inputs: tuple[Tensor, ...]) -> tuple[Sample, ...]:
     """The samples of a file, by its ending.
 
-    ``.json``: ``{"input_data": [[flat values of an input], …]}`` or a list of such objects; a flat list that is a multiple
-    of the input's size holds that many samples. ``.npz``: an array per input name, or one array for one input; the first
-    axis counts samples. ``.csv``: a row per sample, the inputs' values one after another; a first row of words is a header.
+    ``.json``: ``{"input_data": [[flat values of an input], …]}`` or a list of such objects; a flat list that is a
+    multiple of the input's size holds that many samples. ``.npz``: an array per input name, or one array for one input;
+    the first axis counts samples. ``.csv``: a row per sample, the inputs' values one after another; a first row of
+    words is a header.
 
     Raises:
         CircuitError: C-samples.
@@ -64,6 +66,8 @@ def ezkl_input(sample: Sample, job: tuple[int, ...] = (0,) * 11) -> str:
 
 
 def _from_json(raw: bytes, inputs: tuple[Tensor, ...]) -> list[list[Array]]:
+    if is_too_deep(raw):
+        raise ValueError("JSON nested too deeply")
     value = json.loads(raw)
     objects = value if isinstance(value, list) else [value]
     columns: list[list[Array]] = [[] for _ in inputs]

@@ -1,7 +1,8 @@
 """ezkl's settings in one canonical form, and the few of their fields that opgate reads.
 
 gen_settings differs from run to run in its timestamp and in the order of two arrays, and that order changes the
-verifying key. Canonical: timestamp 0, these arrays sorted, keys sorted; then settings, vk and pk are the same bytes each time.
+verifying key. Canonical: timestamp 0, these arrays sorted, keys sorted; then settings, vk and pk are the same bytes
+each time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 
 from circuits import ezkl_runner
+from circuits.nesting import is_too_deep
 from circuits.run_arguments import RunArguments
 from verifier.errors import CircuitError
 
@@ -49,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def canonical_settings(raw: bytes) -> bytes:
     """The canonical bytes of settings as ezkl wrote them; CircuitError C-settings where they are none."""
     try:
+        if is_too_deep(raw):
+            raise ValueError("JSON nested too deeply")
         value = json.loads(raw)
         value["timestamp"] = 0
         for name in _UNORDERED:
@@ -61,6 +65,8 @@ def canonical_settings(raw: bytes) -> bytes:
 def read_settings(raw: bytes) -> Settings:
     """The fields that opgate reads; CircuitError C-settings."""
     try:
+        if is_too_deep(raw):
+            raise ValueError("JSON nested too deeply")
         return msgspec.json.decode(raw, type=Settings)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise CircuitError("C-settings", "these are no ezkl settings", found=str(error)[:200]) from error

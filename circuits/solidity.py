@@ -1,4 +1,4 @@
-"""From ezkl's Solidity source to the runtime code that is pinned, with npm's solc 0.8.20 and settings that decide its bytes.
+"""From ezkl's Solidity source to the runtime code that is pinned, by npm's solc 0.8.20 under settings that decide it.
 
 The same code comes out for any file name, comment, folder and machine; other settings or versions give another hash.
 """
@@ -74,7 +74,7 @@ def find_node() -> Path:
 
 
 def find_solc() -> Path:
-    """The folder of npm's solc: under OPGATE_NODE_MODULES, else node_modules of this folder, a parent, or beside the code.
+    """The folder of npm's solc: under OPGATE_NODE_MODULES, else node_modules here, in a parent, or beside the code.
 
     Raises:
         CircuitError: C-solc where it is not there or not version 0.8.20.

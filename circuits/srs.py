@@ -4,8 +4,8 @@ Nothing is downloaded. A development SRS is made once per size and kept, since e
 whoever made it could forge, so policies accept it only on development chains. Which files are the public ceremony's is
 said by `verifier.srs`.
 
-File layout of halo2's ParamsKZG in raw bytes: k (u32, little-endian), 2^k points of the monomial basis, 2^k points of the
-Lagrange basis, G2, s·G2; a coordinate is 32 bytes, little-endian, in Montgomery form.
+File layout of halo2's ParamsKZG in raw bytes: k (u32, little-endian), 2^k points of the monomial basis, 2^k points of
+the Lagrange basis, G2, s·G2; a coordinate is 32 bytes, little-endian, in Montgomery form.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _logrows(path: Path) -> int:
             logrows = int.from_bytes(stream.read(4), "little")
     except OSError as error:
         raise _bad(path, str(error)) from error
-    if not 1 <= logrows <= 26 or size != 2**logrows * 2 * _POINT + 4 + 2 * _G2_POINT:  # noqa: PLR2004 - ezkl's largest k
+    if not 1 <= logrows <= 26 or size != 2**logrows * 2 * _POINT + 4 + 2 * _G2_POINT:
         raise _bad(path, f"{size} bytes for k = {logrows}")
     return logrows
 

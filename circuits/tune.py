@@ -60,7 +60,7 @@ def choose_scales(
     floats: Sequence[tuple[Array, ...]],
     folder: Path,
 ) -> Scales:
-    """The first scale of the quick rule at which the circuit is faithful on the samples, with its bits and lookup range.
+    """The first scale of the quick rule at which the circuit is faithful on the samples, with bits and lookup range.
 
     Args:
         model: the model.

@@ -1,7 +1,7 @@
 """One job from its request to a bundle that was verified before it leaves: witness, proof, signature, both verifiers.
 
-A wrong witness proves "successfully" in ezkl; here its bundle meets the circuit's pinned code and ezkl's verifier first,
-and does not leave unless both accept.
+A wrong witness proves "successfully" in ezkl; here its bundle meets the circuit's pinned code and ezkl's verifier
+first, and does not leave unless both accept.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     acceptance: Signature
 
 
-def make_bundle(
+def make_bundle(  # noqa: PLR0913, PLR0917 - a job, and all that doing it needs
     job: Job, folder: CircuitFolder, files: ProvingFiles, key: Key, work: Path, limits: Limits
 ) -> ProofBundle:
     """Do a job: witness, proof, Delivery, and the bundle, which the EVM code and ezkl both accepted.
@@ -103,7 +103,7 @@ def check_bundle(bundle: ProofBundle, circuit: Circuit, folder: CircuitFolder, w
             "our own bundle does not verify: it does not leave",
             where=f"job {bundle.job_id}",
             expected="VALID, and ezkl agrees",
-            found=f"{verdict.outcome} {verdict.code or ''} {verdict.message or ''}; ezkl {'accepts' if accepts else 'refuses'}",
+            found=f"{verdict.outcome} {verdict.code or ''} {verdict.message or ''}; ezkl accepts: {accepts}",
             do="Is the proving key the manifest's? Get the circuit again from its owner.",
         )
 

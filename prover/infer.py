@@ -1,4 +1,4 @@
-"""The model's own answer to a payer's integers, in floats, for people to read: it is never proved, signed or paid for."""
+"""The model's own answer to a payer's integers, in floats, for people: it is never proved, signed or paid for."""
 
 from __future__ import annotations
 

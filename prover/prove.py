@@ -1,4 +1,4 @@
-"""A proof of a witness, heard by ezkl's own verifier in another child. Whether it pays is decided by the EVM code alone."""
+"""A proof of a witness, and ezkl's own opinion of a proof. Whether it pays is decided by the EVM code alone."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def prove(folder: CircuitFolder, files: ProvingFiles, witness_file: Path, work: 
 def ezkl_accepts(
     folder: CircuitFolder, proof: bytes, words: tuple[FieldElement, ...], work: Path, limits: Limits
 ) -> bool:
-    """ezkl's own opinion of a proof for these instances, from a file that holds nothing else.
+    """Ezkl's own opinion of a proof for these instances, from a file that holds nothing else.
 
     It is a second opinion only: ezkl accepts trailing bytes, surplus instances and foreign settings.
 

@@ -1,7 +1,7 @@
 """``python -m prover.run REQUEST RESULT``: one job in one process, as a worker starts it.
 
-REQUEST is canonical JSON ``{circuit_dir, private_dir, domain, terms, inputs, acceptance, keyfile}``; in the folder RESULT
-appears either `bundle.json`, verified, or `error.json`, the refusal. No queue, no database, no chain.
+REQUEST is canonical JSON ``{circuit_dir, private_dir, domain, terms, inputs, acceptance, keyfile}``; in the folder
+RESULT appears either `bundle.json`, verified, or `error.json`, the refusal. No queue, no database, no chain.
 """
 
 from __future__ import annotations
@@ -61,16 +61,16 @@ def run(request_file: Path, result: Path) -> int:
     except OpgateError as error:
         write_atomic(result / "error.json", canonical.encode(error.to_json()), mode=0o600)
         return error.exit_code
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a crash must reach the worker as a refusal with a code
         internal = CircuitError("C-internal", f"the prover failed: {type(error).__name__}", found=str(error)[:200])
         write_atomic(result / "error.json", canonical.encode(internal.to_json()), mode=0o600)
-        print(repr(error), file=sys.stderr)
+        sys.stderr.write(f"{error!r}\n")
         return EXIT_UNDECIDED
     return EXIT_DONE
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
-        print(__doc__, file=sys.stderr)
+        sys.stderr.write(f"{__doc__}\n")
         sys.exit(EXIT_USAGE)
     sys.exit(run(Path(sys.argv[1]), Path(sys.argv[2])))

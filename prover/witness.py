@@ -76,7 +76,7 @@ def make_witness(  # noqa: PLR0913, PLR0917 - what a witness is made of, and whe
 
 
 def _check_tensors(inputs: Tensors, specs: tuple[TensorSpec, ...], bound: int) -> None:
-    """ezkl ignores surplus inputs silently and panics on missing ones: the shape is compared here."""
+    """Ezkl ignores surplus inputs silently and panics on missing ones: the shape is compared here."""
     sizes, wanted = [len(tensor) for tensor in inputs], [spec.size for spec in specs]
     if sizes != wanted:
         raise CircuitError(

@@ -1,8 +1,8 @@
 """Trains a digits classifier on scikit-learn's own data set and writes it as ONNX: 8x8 pixels in, ten logits out.
 
 Run it as ``python examples/digits/train.py``. It writes beside itself `model.onnx`; `other.onnx`, the same shape with
-other weights, for the demo's attack with a foreign proof; `samples.npz`, images that neither has seen; and `input.json`,
-one of them. The files are committed: the circuit's identity hangs on their bytes.
+other weights, for the demo's attack with a foreign proof; `samples.npz`, images that neither has seen; and
+`input.json`, one of them. The files are committed: the circuit's identity hangs on their bytes.
 """
 
 from __future__ import annotations

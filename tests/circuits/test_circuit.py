@@ -26,7 +26,7 @@ from verifier.keccak import keccak256
 from verifier.payment.keys import Key
 from verifier.statement import canonical
 from verifier.statement.certificates import record_digest
-from verifier.statement.scalars import Bytes32, TensorInt
+from verifier.statement.scalars import FIELD_MODULUS, Bytes32, TensorInt
 from verifier.tensors import job_limbs
 
 JOB = Bytes32(bytes(range(200, 232)))
@@ -53,9 +53,7 @@ class Proof:
 
     def ezkl_verifies(self, proof: Path) -> bool:
         folder = self.folder
-        return bool(
-            ezkl_runner.verify(proof=proof, settings=folder.settings, vk=folder.vk, srs=folder.srs_k1).value
-        )
+        return bool(ezkl_runner.verify(proof=proof, settings=folder.settings, vk=folder.vk, srs=folder.srs_k1).value)
 
     def code_accepts(self, proof: bytes, words: list[int]) -> bool:
         packed = b"".join(word.to_bytes(32) for word in words)
@@ -75,7 +73,9 @@ def test_instances_are_inputs_then_limbs_then_outputs(proof: Proof) -> None:
     assert list(proof.witness.instances[:14]) == fields
     assert (manifest.job_offset, manifest.input_len, manifest.n_instances) == (3, 3, 16)
     assert [int(spec.offset) for spec in (*manifest.inputs, *manifest.outputs)] == [0, 14]
-    words = [int.from_bytes(bytes.fromhex(word), "little") for word in json.loads(proof.file.read_bytes())["instances"][0]]
+    words = [
+        int.from_bytes(bytes.fromhex(word), "little") for word in json.loads(proof.file.read_bytes())["instances"][0]
+    ]
     assert words == list(proof.witness.instances)
     assert proof.code_accepts(proof.proof, words)
 
@@ -83,7 +83,7 @@ def test_instances_are_inputs_then_limbs_then_outputs(proof: Proof) -> None:
 def test_the_code_refuses_what_ezkl_lets_through(proof: Proof) -> None:
     """Traps: one instance more, trailing bytes, an aliased value, another job, another output."""
     words = [int(word) for word in proof.witness.instances]
-    modulus = ezkl_runner.FIELD_MODULUS
+    modulus = FIELD_MODULUS
     assert not proof.code_accepts(proof.proof, [*words, 0])
     assert not proof.code_accepts(proof.proof, words[:-1])
     assert not proof.code_accepts(proof.proof + bytes(32), words)
@@ -126,9 +126,7 @@ def test_rebuild_gives_the_same_bytes_elsewhere_with_other_threads(tiny: Built, 
     path.unlink()
 
 
-def altered_circuit(
-    tiny: Built, out: Path, change: Callable[[dict[str, object]], None]
-) -> CircuitFolder:
+def altered_circuit(tiny: Built, out: Path, change: Callable[[dict[str, object]], None]) -> CircuitFolder:
     """A copy of the circuit whose settings were changed, with a manifest that says so: what a dishonest owner gives."""
     source = tiny.folder
     value = json.loads(source.settings.read_bytes())
@@ -154,7 +152,7 @@ def test_rebuild_finds_altered_settings_that_leave_the_key_as_it_is(tiny: Built,
     def change(value: dict[str, object]) -> None:
         old = value[name]
         assert isinstance(old, list)
-        value[name] = [13 + (old[0] == 13)] + old[1:] if isinstance(old[0], int) else ["Int", *old[1:]]
+        value[name] = [13 + (old[0] == 13), *old[1:]] if isinstance(old[0], int) else ["Int", *old[1:]]
 
     folder = altered_circuit(tiny, tmp_path, change)
     assert folder.vk.read_bytes() == tiny.folder.vk.read_bytes()
@@ -165,7 +163,9 @@ def test_rebuild_finds_altered_settings_that_leave_the_key_as_it_is(tiny: Built,
     assert "vk.key" not in caught.value.where
 
 
-def test_rebuild_names_what_differs_before_it_works(tiny: Built, tmp_path: Path, linear_model: Callable[..., bytes]) -> None:
+def test_rebuild_names_what_differs_before_it_works(
+    tiny: Built, tmp_path: Path, linear_model: Callable[..., bytes]
+) -> None:
     """Trap: another model under an honest manifest."""
     folder = CircuitFolder(tmp_path / tiny.folder.path.name)
     shutil.copytree(tiny.folder.path, folder.path)

@@ -12,6 +12,7 @@ import pytest
 from circuits import ezkl_runner
 from circuits.ezkl_runner import Failure, Limits
 from verifier.errors import CircuitError
+from verifier.statement.scalars import FIELD_MODULUS
 
 
 def running_children() -> list[str]:
@@ -30,9 +31,7 @@ def running_children() -> list[str]:
 def test_a_child_that_overruns_is_killed(tmp_path: Path) -> None:
     """Trap: hostile keys and lookups outside the table never return, and hold the GIL against every signal."""
     with pytest.raises(CircuitError) as caught:
-        ezkl_runner.run(
-            [{"name": "gen_srs", "srs": str(tmp_path / "k"), "logrows": 20}], Limits(wall_seconds=1.0)
-        )
+        ezkl_runner.run([{"name": "gen_srs", "srs": str(tmp_path / "k"), "logrows": 20}], Limits(wall_seconds=1.0))
     assert caught.value.code == "C-wall"
     time.sleep(0.1)
     assert running_children() == []
@@ -96,7 +95,7 @@ def test_operations_after_a_failure_are_not_run(tmp_path: Path) -> None:
 def test_hex_is_little_endian_and_signed() -> None:
     """Trap: felt_to_int cuts to 128 bits, and the hex of a proof file is little-endian."""
     for value in (0, 1, -1, 1 << 140, -(1 << 140)):
-        word = ezkl_runner.to_hex(value % ezkl_runner.FIELD_MODULUS)
+        word = ezkl_runner.to_hex(value % FIELD_MODULUS)
         assert ezkl_runner.signed(ezkl_runner.from_hex(word)) == value
     assert ezkl_runner.to_hex(1) == "01" + 62 * "0"
     with pytest.raises(ValueError, match="range"):

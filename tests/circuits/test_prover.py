@@ -25,14 +25,12 @@ from verifier.payment.keys import Key, create_key
 from verifier.statement import canonical
 from verifier.statement.bundle import ProofBundle
 from verifier.statement.eip712 import Domain
-from verifier.statement.scalars import Address, Bytes32, Count, TensorInt, Text, Timestamp, Uint256
+from verifier.statement.scalars import Address, Bytes32, Count, FieldElement, TensorInt, Text, Timestamp, Uint256
 from verifier.statement.terms import Acceptance, JobTerms, ProofRule, input_commitment
 from verifier.tensors import dequantise, quantise, to_words
 from verifier.verify import verify
 
-DOMAIN = Domain(
-    name=Text("opgate"), version=Text("1"), chain_id=Count(31337), verifying_contract=Address(b"\x0e" * 20)
-)
+DOMAIN = Domain(name=Text("opgate"), version=Text("1"), chain_id=Count(31337), verifying_contract=Address(b"\x0e" * 20))
 VALUES = (0.5, -1.25, 1.75)
 LIMITS = Limits()
 
@@ -59,7 +57,7 @@ def accepted_job(folder: CircuitFolder, key: Key, values: tuple[float, ...] = VA
 
 
 def _time(seconds: int) -> Timestamp:
-    return seconds
+    return Timestamp(seconds)
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +84,7 @@ def test_a_wrong_output_never_leaves(bundle: ProofBundle, tiny: Built, key: Key,
     files = ProvingFiles.of(tiny.folder.private)
     job = accepted_job(tiny.folder, key)
     witness_file = tmp_path / "witness"
-    witness = make_witness(
-        tiny.folder, files.compiled, job.inputs, job.terms.job_id(DOMAIN), witness_file, LIMITS
-    )
+    witness = make_witness(tiny.folder, files.compiled, job.inputs, job.terms.job_id(DOMAIN), witness_file, LIMITS)
     stored = json.loads(witness_file.read_bytes())
     wrong = TensorInt(witness.outputs[0][0] + 1)
     stored["outputs"][0][0] = ezkl_runner.to_hex(wrong.to_field())
@@ -122,9 +118,9 @@ def test_ezkl_has_its_own_opinion(bundle: ProofBundle, tiny: Built, tmp_path: Pa
     from verifier.instances import claimed_words  # noqa: PLC0415 - beside its one use
 
     words = claimed_words(bundle)
-    fields = tuple(ezkl_runner.FieldElement(int.from_bytes(words[i : i + 32])) for i in range(0, len(words), 32))
+    fields = tuple(FieldElement(int.from_bytes(words[i : i + 32])) for i in range(0, len(words), 32))
     assert ezkl_accepts(tiny.folder, bundle.proof, fields, tmp_path, LIMITS)
-    changed = (ezkl_runner.FieldElement(fields[0] + 1), *fields[1:])
+    changed = (FieldElement(fields[0] + 1), *fields[1:])
     assert not ezkl_accepts(tiny.folder, bundle.proof, changed, tmp_path, LIMITS)
 
 

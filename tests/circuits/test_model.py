@@ -1,0 +1,103 @@
+"""The owner's graph: what is refused, and what the job input changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from circuits.float_model import FloatModel
+from circuits.model import JOB_INPUT, read_model
+from verifier.errors import CircuitError
+
+ModelBytes = Callable[..., bytes]
+
+
+def test_the_job_input_is_last_and_used_by_no_node(linear_model: ModelBytes) -> None:
+    model = read_model(linear_model())
+    graph = onnx.load_model_from_string(model.with_job).graph
+    assert [each.name for each in graph.input] == ["x", JOB_INPUT]
+    assert [axis.dim_value for axis in graph.input[1].type.tensor_type.shape.dim] == [1, 11]
+    assert graph.input[1].type.tensor_type.elem_type == TensorProto.INT64
+    assert all(JOB_INPUT not in node.input for node in graph.node)
+    assert read_model(linear_model()).with_job == model.with_job
+
+
+def test_the_job_input_changes_no_output(linear_model: ModelBytes) -> None:
+    model = read_model(linear_model())
+    sample = (np.array([[1, 2, 3]], np.float32),)
+    assert np.array_equal(
+        FloatModel(model).run(sample)[0], FloatModel(model._replace(static=model.source)).run(sample)[0]
+    )
+
+
+@pytest.mark.parametrize("batch", ["batch_size", "N", "unk__12"])
+def test_an_open_batch_becomes_one_whatever_it_is_called(linear_model: ModelBytes, batch: str) -> None:
+    """Trap: ezkl knows only `batch_size` and says "Undetermined symbol" of every other name."""
+    model = read_model(linear_model(batch=batch))
+    assert model.inputs[0].shape == (1, 3)
+    assert "batch dimension set to 1" in model.rewrites
+
+
+def test_another_open_dimension_is_refused(linear_model: ModelBytes) -> None:
+    proto = onnx.load_model_from_string(linear_model())
+    proto.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "width"
+    with pytest.raises(CircuitError) as caught:
+        read_model(proto.SerializeToString())
+    assert caught.value.code == "C-onnx-dynamic"
+    assert "axis 1" in caught.value.where
+
+
+def test_weights_outside_the_file_are_refused(linear_model: ModelBytes) -> None:
+    """Trap: the digest of the file would not cover them, and a path would read any file of this machine."""
+    proto = onnx.load_model_from_string(linear_model())
+    weight = proto.graph.initializer[0]
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="../../etc/passwd")
+    with pytest.raises(CircuitError) as caught:
+        read_model(proto.SerializeToString())
+    assert caught.value.code == "C-onnx-external"
+
+
+def test_a_model_that_has_a_tensor_of_that_name_is_refused(linear_model: ModelBytes) -> None:
+    """Trap: a graph that reads the job id could answer each job differently."""
+    proto = onnx.load_model_from_string(linear_model())
+    proto.graph.node[0].input[0] = JOB_INPUT
+    with pytest.raises(CircuitError) as caught:
+        read_model(proto.SerializeToString())
+    assert caught.value.code == "C-onnx-name"
+
+
+def test_a_subgraph_that_reads_the_job_id_is_refused(linear_model: ModelBytes) -> None:
+    """Trap: the branch of an If sees the names of the graph around it."""
+    proto = onnx.load_model_from_string(linear_model())
+    inner = helper.make_graph(
+        [helper.make_node("Identity", [JOB_INPUT], ["z"])],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("z", TensorProto.INT64, [1, 11])],
+    )
+    proto.graph.node.append(helper.make_node("If", ["x"], ["q"], then_branch=inner, else_branch=inner))
+    with pytest.raises(CircuitError) as caught:
+        read_model(proto.SerializeToString())
+    assert caught.value.code == "C-onnx-name"
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xff" * 40, b"PK\x03\x04", b"{}"])
+def test_bytes_that_are_no_model_are_refused(raw: bytes) -> None:
+    with pytest.raises(CircuitError) as caught:
+        read_model(raw)
+    assert caught.value.code.startswith("C-onnx")
+
+
+def test_truncated_models_are_refused_or_read(linear_model: ModelBytes) -> None:
+    """Only our own errors come out of any prefix of a model."""
+    whole = linear_model()
+    for length in range(0, len(whole), 7):
+        try:
+            read_model(whole[:length])
+        except CircuitError:
+            continue
