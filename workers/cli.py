@@ -34,7 +34,7 @@ provider_app = typer.Typer(
 )
 
 
-@serve_app.callback(invoke_without_command=True)
+@serve_app.command("serve")
 def _serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 lets the system choose.")] = 8440,
@@ -76,7 +76,7 @@ def _serve(
                 thread.join()
 
 
-@sweep_app.callback(invoke_without_command=True)
+@sweep_app.command("sweep")
 @provider_app.command("sweep")
 def _sweep(home: Home = None) -> None:
     """Run the sweeper in a process of its own: enqueue, retry, close by proof, decline. Stop it with Ctrl-C.
@@ -92,7 +92,7 @@ def _sweep(home: Home = None) -> None:
         make_sweeper(settings, open_workshop(settings), escrow).run(threading.Event())
 
 
-@worker_app.callback(invoke_without_command=True)
+@worker_app.command("worker")
 def _worker(
     home: Home = None, *, log_level: Annotated[str, typer.Option(help="Celery's log level.")] = "WARNING"
 ) -> None:

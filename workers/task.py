@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from verifier.statement.scalars import Bytes32
 from workers.app import CANARY, PROVE, make_app
 from workers.config import Settings
+from workers.prover_process import PROVER
 from workers.workshop import open_workshop
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from workers.workshop import Workshop
 
 
-def make_worker_app(settings: Settings) -> Celery:
-    """The app with its tasks, for a worker."""
+def make_worker_app(settings: Settings, *, prover: tuple[str, ...] = PROVER) -> Celery:
+    """The app with its tasks, for a worker that runs this prover."""
     app = make_app(settings)
 
     def prove(job_id: str) -> str:
@@ -38,7 +39,7 @@ def make_worker_app(settings: Settings) -> Celery:
     @functools.cache
     def _workshop(_process: int) -> Workshop:
         """One a process: a connection must not be shared by a fork."""
-        return open_workshop(settings)
+        return open_workshop(settings, prover=prover)
 
     app.task(prove, name=PROVE)
     app.task(canary, name=CANARY)

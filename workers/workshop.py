@@ -139,7 +139,7 @@ def now() -> int:
     return int(time.time())
 
 
-def open_workshop(settings: Settings) -> Workshop:
+def open_workshop(settings: Settings, *, prover: tuple[str, ...] = PROVER) -> Workshop:
     """What a worker needs: database, archive, policy. No chain: what is in the job table is funded.
 
     Raises:
@@ -155,6 +155,7 @@ def open_workshop(settings: Settings) -> Workshop:
         policy_for=lambda job: given or own_policy(job),
         archive=ProviderArchive(settings.archive_folder, settings.provider_home / "keys" / "archive"),
         clock=now,
+        prover=prover,
     )
 
 
