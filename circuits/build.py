@@ -105,7 +105,6 @@ def build(  # noqa: PLR0913 - two places to read, two to write, each by keyword
         cost = _cost(compiled, candidate.layout, proved)
         onto = registry.publish(store, compiled, candidate.run_args, model.source, srs_file, is_open=is_open)
     seen = [witness.inputs[:-1] for witness in witnesses]
-    largest = max(abs(value) for witness in witnesses for tensor in witness.outputs for value in tensor)
     certificate = fidelity.certify(
         circuit_id=compiled.manifest.circuit_id,
         fidelity=found,
@@ -114,9 +113,7 @@ def build(  # noqa: PLR0913 - two places to read, two to write, each by keyword
         outputs=fidelity.value_ranges(
             [spec.name for spec in compiled.manifest.outputs], [witness.outputs for witness in witnesses]
         ),
-        headroom_bits=max(
-            0, min(int(compiled.manifest.value_bound).bit_length() - scales.bits, 253 - largest.bit_length())
-        ),
+        headroom_bits=max(0, int(compiled.manifest.value_bound).bit_length() - 1 - scales.bits),
         rewrites=model.rewrites,
     )
     return Built(onto, compiled, candidate.run_args, certificate, cost)

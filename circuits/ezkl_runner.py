@@ -167,11 +167,15 @@ def _read_answers(path: Path) -> list[Outcome | Failure]:
 def _died(name: str, status: int, stderr: Path) -> CircuitError:
     tail = stderr.read_bytes()[-600:].decode("utf-8", "replace").strip()
     found = f"exit status {status}: {tail}" if tail else f"exit status {status}"
-    if "memory allocation" in tail or "MemoryError" in tail:
+    if _OUT_OF_MEMORY.search(tail):
         return CircuitError("C-memory", "ezkl needs more memory than allowed", where=name, found=found)
     return CircuitError("C-died", "ezkl's process ended without an answer", where=name, found=found)
 
 
+_OUT_OF_MEMORY = re.compile(
+    r"memory allocation|MemoryError|Cannot allocate|failed to map|ThreadPoolBuildError", re.IGNORECASE
+)
+"""Threads need address space too: a pool that cannot be built is want of memory, or of threads."""
 _CAUSE = re.compile(
     r"(Unknown op|unsupported|not supported|Undetermined symbol|decomposition error|invalid|Translating|Failed"
     r"|failed|panicked|out of range|black_op|mismatch)",
@@ -198,7 +202,10 @@ def require(operations: list[dict[str, Any]], limits: Limits = DEFAULT_LIMITS) -
         again = run(operations, limits, debug=True)
         failure = again[-1] if isinstance(again[-1], Failure) else failure
     found = cause(failure) if isinstance(failure, Failure) else ""
-    raise CircuitError("C-ezkl", "ezkl refuses", where=str(operations[len(good)]["name"]), found=found)
+    where = str(operations[len(good)]["name"])
+    if _OUT_OF_MEMORY.search(found):
+        raise CircuitError("C-memory", "ezkl needs more memory than allowed", where=where, found=found)
+    raise CircuitError("C-ezkl", "ezkl refuses", where=where, found=found)
 
 
 def gen_settings(model: Path, settings: Path, run_args: dict[str, Any]) -> dict[str, Any]:

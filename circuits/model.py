@@ -6,6 +6,7 @@ Parsing protobuf from a stranger happens here; running or translating a stranger
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import onnx
@@ -81,8 +82,7 @@ def read_model(source: bytes) -> Model:
         graph.input.extend(kept)
     if not graph.input or not graph.output:
         raise CircuitError("C-onnx", "the model has no input or no output")
-    names = {name for node in graph.node for name in (*node.input, *node.output)} | {each.name for each in graph.input}
-    if JOB_INPUT in names | stored:
+    if JOB_INPUT in _names(proto):
         raise CircuitError("C-onnx-name", "a tensor of the model has the job input's name", found=JOB_INPUT)
     changed = [_make_static(each) for each in (*graph.input, *graph.output)]
     if any(changed):
@@ -110,15 +110,52 @@ def _parse(source: bytes) -> onnx.ModelProto:
         proto.ParseFromString(source)
     except (DecodeError, RecursionError, ValueError) as error:
         raise CircuitError("C-onnx", "these bytes are no ONNX model", found=str(error)[:200]) from error
-    tensors = [*proto.graph.initializer]
-    tensors += [each.t for node in proto.graph.node for each in node.attribute if each.HasField("t")]
-    if any(each.data_location == TensorProto.EXTERNAL or each.external_data for each in tensors):
+    if any(each.data_location == TensorProto.EXTERNAL or each.external_data for each in _tensors(proto)):
         raise CircuitError(
             "C-onnx-external",
             "the model keeps weights outside its file, so that its digest would not cover them",
             do="Save it in one file: onnx.save(model, path, save_as_external_data=False).",
         )
     return proto
+
+
+def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
+    """The graph, the functions, and every graph inside a node of one of them, such as the branches of an If."""
+    waiting: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        for node in graph.node:
+            for attribute in node.attribute:
+                waiting.extend(attribute.graphs)
+                if attribute.HasField("g"):
+                    waiting.append(attribute.g)
+
+
+def _names(proto: onnx.ModelProto) -> set[str]:
+    """The names of all tensors, inner graphs' included: a branch sees the names of the graph around it."""
+    names: set[str] = set()
+    for graph in _graphs(proto):
+        names.update(name for node in graph.node for name in (*node.input, *node.output))
+        if isinstance(graph, onnx.GraphProto):
+            names.update(each.name for each in (*graph.initializer, *graph.input, *graph.output))
+    return names
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every stored tensor, wherever it hides."""
+    for graph in _graphs(proto):
+        if isinstance(graph, onnx.GraphProto):
+            yield from graph.initializer
+            for sparse in graph.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+        for node in graph.node:
+            for attribute in node.attribute:
+                yield from attribute.tensors
+                if attribute.HasField("t"):
+                    yield attribute.t
+                for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                    yield from (sparse.values, sparse.indices)
 
 
 def _make_static(info: onnx.ValueInfoProto) -> bool:

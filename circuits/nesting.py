@@ -11,10 +11,11 @@ import numpy as np
 MAX_DEPTH = 32
 
 
-def is_too_deep(raw: bytes) -> bool:
-    """Whether brackets and braces are ever open more than 32 deep."""
+def check_nesting(raw: bytes) -> None:
+    """ValueError where brackets and braces are ever open more than 32 deep."""
     symbols = np.frombuffer(raw, np.uint8)
     opened = np.isin(symbols, np.frombuffer(b"[{", np.uint8))
     closed = np.isin(symbols, np.frombuffer(b"]}", np.uint8))
     depth = np.cumsum(opened, dtype=np.int64) - np.cumsum(closed, dtype=np.int64)
-    return bool(depth.size) and int(depth.max()) > MAX_DEPTH
+    if depth.size and int(depth.max()) > MAX_DEPTH:
+        raise ValueError(f"JSON nested more than {MAX_DEPTH} deep")

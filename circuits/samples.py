@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from circuits.model import Tensor
-from circuits.nesting import is_too_deep
+from circuits.nesting import check_nesting
 from verifier.errors import CircuitError, OpgateError
 from verifier.files import read_regular
 from verifier.tensors import quantise
@@ -50,6 +50,8 @@ def read_samples(path: Path, inputs: tuple[Tensor, ...]) -> tuple[Sample, ...]:
     try:
         columns = reader(raw, inputs)
         samples = tuple(_samples(columns, inputs))
+    except OpgateError as error:
+        raise _bad(path, str(error)) from error
     except (ValueError, KeyError, TypeError, OverflowError, OSError, RecursionError, zipfile.BadZipFile) as error:
         raise _bad(path, f"{type(error).__name__}: {error}"[:300]) from error
     if not 0 < len(samples) <= MAX_SAMPLES:
@@ -66,8 +68,7 @@ def ezkl_input(sample: Sample, job: tuple[int, ...] = (0,) * 11) -> str:
 
 
 def _from_json(raw: bytes, inputs: tuple[Tensor, ...]) -> list[list[Array]]:
-    if is_too_deep(raw):
-        raise ValueError("JSON nested too deeply")
+    check_nesting(raw)
     value = json.loads(raw)
     objects = value if isinstance(value, list) else [value]
     columns: list[list[Array]] = [[] for _ in inputs]

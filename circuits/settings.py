@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from circuits import ezkl_runner
-from circuits.nesting import is_too_deep
+from circuits.nesting import check_nesting
 from circuits.run_arguments import RunArguments
 from verifier.errors import CircuitError
 
@@ -51,8 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def canonical_settings(raw: bytes) -> bytes:
     """The canonical bytes of settings as ezkl wrote them; CircuitError C-settings where they are none."""
     try:
-        if is_too_deep(raw):
-            raise ValueError("JSON nested too deeply")
+        check_nesting(raw)
         value = json.loads(raw)
         value["timestamp"] = 0
         for name in _UNORDERED:
@@ -65,8 +64,7 @@ def canonical_settings(raw: bytes) -> bytes:
 def read_settings(raw: bytes) -> Settings:
     """The fields that opgate reads; CircuitError C-settings."""
     try:
-        if is_too_deep(raw):
-            raise ValueError("JSON nested too deeply")
+        check_nesting(raw)
         return msgspec.json.decode(raw, type=Settings)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise CircuitError("C-settings", "these are no ezkl settings", found=str(error)[:200]) from error

@@ -20,7 +20,7 @@ from circuits.run_arguments import RESERVED_ROWS, RunArguments, ezkl_arguments
 from circuits.samples import Array, Sample, ezkl_input
 from circuits.settings import Settings, read_settings
 from verifier.errors import CircuitError
-from verifier.statement.manifest import JOB_LIMB_BITS, MAX_CODE_BYTES, MAX_PROOF_BYTES
+from verifier.statement.manifest import JOB_LIMB_BITS, MAX_CODE_BYTES, MAX_INSTANCES, MAX_PROOF_BYTES
 
 HEADROOM_BITS = 2
 MAX_BITS = 76
@@ -70,10 +70,20 @@ def choose_scales(
         folder: a private folder for probe files.
 
     Raises:
-        CircuitError: C-ezkl where ezkl does not take the model, C-bits where no bound holds the samples, C-unfaithful.
+        CircuitError: C-ezkl where ezkl does not take the model, C-bits where no bound holds the samples, C-unfaithful,
+            C-closable where the circuit has more instances than the escrow takes.
     """
     probe = _Probe(model, folder, [ezkl_input(sample) for sample in (*samples, *extremes)])
-    lookups = bool(probe.settings(_PLAIN_SCALES[0], _PLAIN_MULTIPLIER, MAX_BITS).required_lookups)
+    first = probe.settings(_PLAIN_SCALES[0], _PLAIN_MULTIPLIER, MAX_BITS)
+    if first.instances > MAX_INSTANCES:
+        raise CircuitError(
+            "C-closable",
+            "the escrow could not take a proof of this circuit: it has too many public values",
+            expected=f"at most {MAX_INSTANCES} values of inputs, outputs and job id",
+            found=str(first.instances),
+            do="Give the model smaller inputs or outputs.",
+        )
+    lookups = bool(first.required_lookups)
     multiplier = _LOOKUP_MULTIPLIER if lookups else _PLAIN_MULTIPLIER
     refusal: CircuitError | None = None
     for scale in _LOOKUP_SCALES if lookups else _PLAIN_SCALES:
