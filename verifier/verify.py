@@ -49,6 +49,7 @@ class _Deal(NamedTuple):
 
     terms: JobTerms
     domain: Domain
+    claimed_id: Bytes32
     circuit: Circuit
     policy: Policy
     assurance: Assurance
@@ -79,7 +80,7 @@ def verify(bundle: ProofBundle, circuit: Circuit, policy: Policy, opinions: tupl
     assurance: Assurance | None = None
     try:
         assurance = assurance_of(circuit, policy)
-        deal = _Deal(bundle.terms, bundle.domain, circuit, policy, assurance)
+        deal = _Deal(bundle.terms, bundle.domain, bundle.circuit_id, circuit, policy, assurance)
         case = _Case(deal, bundle, opinions, claimed_words(bundle))
         for step in STEPS:
             step(case)
@@ -109,7 +110,7 @@ def check_terms(terms: JobTerms, domain: Domain, circuit: Circuit, policy: Polic
     assurance: Assurance | None = None
     try:
         assurance = assurance_of(circuit, policy)
-        deal = _Deal(terms, domain, circuit, policy, assurance)
+        deal = _Deal(terms, domain, terms.circuit_id, circuit, policy, assurance)
         for step in TERMS_STEPS:
             step(deal)
     except Exception as error:  # noqa: BLE001 - as in verify
@@ -131,6 +132,8 @@ def check_circuit(deal: _Deal) -> None:
     manifest, rule = deal.circuit.manifest, _rule(deal)
     if deal.terms.circuit_id != deal.circuit.circuit_id:
         _no("V1-circuit-id", "the terms name another circuit", deal.circuit.circuit_id, deal.terms.circuit_id)
+    if deal.claimed_id != deal.circuit.circuit_id:
+        _no("V1-circuit-id", "the bundle names another circuit", deal.circuit.circuit_id, deal.claimed_id)
     if deal.circuit.code_hash != manifest.evm.code_hash:
         _no("V1-code-hash", "the code is not the manifest's", manifest.evm.code_hash, deal.circuit.code_hash)
     if deal.circuit.code.startswith(b"\xef"):

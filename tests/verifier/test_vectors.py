@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tests.vectors.cases import read_base
+from tests.vectors.cases import read_base, resign
 from verifier.bundles import read_bundle
 from verifier.cli.verify import verdict_of
 from verifier.evm import PyrevmEngine, run_verifier
@@ -103,6 +103,14 @@ def test_both_engines_give_the_same_answer_and_gas(name: str) -> None:
     ]
     assert answers[0] == answers[1]
     assert answers[0].accepted == (name == "valid")
+
+
+def test_the_circuit_that_a_bundle_names_is_held_against_the_one_that_the_reader_has() -> None:
+    """Found while the demo was written: looked up by the terms, a bundle that names another circuit passed."""
+    base = read_base(BASE)
+    renamed = resign(replace(base.job, circuit_id=base.other_circuit.circuit_id))
+    verdict = steps.verify(renamed, base.circuit, base.policy)
+    assert (verdict.outcome, verdict.code) == ("INVALID", "V1-circuit-id")
 
 
 def test_a_failing_engine_is_undecided_and_never_invalid(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import json
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -282,6 +282,9 @@ def buy(
     circuit: CircuitName,
     input_file: InputFile,
     seconds: Seconds = 0,
+    stop_after: Annotated[
+        Literal["accept", "fund", "verify"] | None, typer.Option(help="Leave the rest for later.")
+    ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -299,8 +302,14 @@ def buy(
             payer.upload(remote, job)
         with step(clock, "accept", "accepted by the provider"):
             job = payer.accept(remote, job)
+        if stop_after == "accept":
+            _say(shared, as_json, describe(payer, job), f"job {job.job_id} is accepted, not funded")
+            return
         with step(clock, "fund", f"{job.terms.terms.amount} wei locked in the escrow"):
             job = payer.fund(job)
+        if stop_after == "fund":
+            _say(shared, as_json, describe(payer, job) | {"seconds": _rounded(clock)}, f"job {job.job_id} is funded")
+            return
         with step(clock, "prove", "proved by the provider"):
             _wait(shared, payer, remote, job, quiet=True)
         with step(clock, "verify", "bundle fetched and verified here"):
@@ -308,14 +317,16 @@ def buy(
         if verdict.outcome != "VALID":
             _show_verdict(shared, verdict, job, as_json=as_json)
         job = payer.ledger.job(job.job_id)
+        if stop_after == "verify":
+            _say(shared, as_json, describe(payer, job) | {"seconds": _rounded(clock)}, f"job {job.job_id} is proved")
+            return
         with step(clock, "release", "release signed by the gate, closed on the chain"):
             remote.release(payer.release(job, now=_now()))
             _until_closed(payer, job)
         job = payer.settle(job, now=_now())
         history = describe(payer, job)
-    seconds_by = {name: round(value, 2) for name, value in clock.items()}
     if as_json:
-        typer.echo(json.dumps(history | {"seconds": seconds_by}))
+        typer.echo(json.dumps(history | {"seconds": _rounded(clock)}))
         return
     shared.console.print(f"job {job.job_id} closed by {job.closed_by}, {history['paid_wei']} wei, {history['gas']} gas")
     for name, values in history["outputs"]:
@@ -458,6 +469,10 @@ def _say(shared: Context, as_json: bool, value: Any, text: str) -> None:
         typer.echo(json.dumps(value))
     else:
         shared.console.print(text, markup=False)
+
+
+def _rounded(clock: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in clock.items()}
 
 
 def _now() -> int:
