@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from celery import Celery
-from kombu import Queue
+from celery import Celery  # type: ignore[import-untyped]  # celery publishes no types
 from kombu.exceptions import OperationalError
 
 from verifier.errors import ServiceError
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 PROVE = "opgate.prove"
 CANARY = "opgate.canary"
 _SOCKET_SECONDS = 10
+_IMPATIENT = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 
 
 def make_app(settings: Settings) -> Celery:
@@ -41,7 +41,7 @@ def make_app(settings: Settings) -> Celery:
         accept_content=["json"],
         result_accept_content=["json"],
         task_ignore_result=True,
-        task_queues=[Queue(QUEUE, durable=True)],
+        task_queues={QUEUE: {"exchange": QUEUE, "routing_key": QUEUE}},
         task_default_queue=QUEUE,
         task_create_missing_queues=False,
         task_acks_late=True,
@@ -68,7 +68,8 @@ class CeleryBroker:
     """The app's sending side (`workers.ports.Broker`)."""
 
     def __init__(self, app: Celery) -> None:
-        """Connect at the first use."""
+        """Connect at the first use, and give up soon: the sweeper that sends also closes jobs, and must not wait."""
+        app.conf.broker_transport_options = {**app.conf.broker_transport_options, **_IMPATIENT}
         self._app = app
 
     def send(self, message: Message) -> None:
@@ -84,7 +85,7 @@ class CeleryBroker:
         try:
             with self._app.connection_for_read() as connection:
                 connection.ensure_connection(max_retries=1, interval_start=0, timeout=_SOCKET_SECONDS)
-                queue = Queue(QUEUE, durable=True, channel=connection.default_channel)
+                queue = self._app.amqp.queues[QUEUE].bind(connection.default_channel)
                 return int(queue.queue_declare().message_count)
         except (OperationalError, OSError) as error:
             raise _broker_error(error) from error

@@ -51,7 +51,7 @@ class Catalogue:
         """The offer for a circuit.
 
         Raises:
-            ServiceError: W-circuit-unknown (not here), W-circuit-price (not sold), W-circuit-offchain (no chain takes it),
+            ServiceError: W-circuit-unknown (not here), W-circuit-price (not sold), W-circuit-offchain,
                 W-circuit-deployed (not on this chain), W-circuit-code (the folder holds other code),
                 W-circuit-verifier (the deployed code refuses a good proof).
         """

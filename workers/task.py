@@ -19,7 +19,7 @@ from workers.prover_process import PROVER
 from workers.workshop import open_workshop
 
 if TYPE_CHECKING:
-    from celery import Celery
+    from celery import Celery  # type: ignore[import-untyped]  # celery publishes no types
 
     from workers.workshop import Workshop
 

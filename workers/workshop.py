@@ -130,6 +130,7 @@ def keep_valid(workshop: Workshop, job: Job, raw: bytes, *, rule: Callable[[Job]
             where=f"job {job.job_id}",
             found=verdict.message or "",
         )
+    rule(workshop.store.change(job.job_id, lambda row: row))  # whoever lost the job by now archives nothing
     workshop.archive.keep_intent(job, raw, circuit=circuit, policy=policy, verdict=verdict, now=workshop.clock())
     workshop.store.record_bundle(job.job_id, rule, StoredBundle(canonical.sha256(raw), raw))
 

@@ -1,4 +1,4 @@
-"""The escrow as the provider sees it, without a chain: the same pure states, a clock that tests move, verbs that may fail."""
+"""The escrow as the provider sees it, without a chain: the same pure states, a clock that tests move, verbs that fail."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ class SimulatedEscrow:
     def closed_by_proof(self, job_id: Bytes32) -> bool:
         return job_id in self.proofs
 
-    def verifier_address(self, circuit: Circuit) -> Address | None:
+    def verifier_address(self, circuit: Circuit) -> Address | None:  # noqa: ARG002 - the port's signature
         return VERIFIER if self.deployed else None
 
-    def verifier_accepts(self, verifier: Address, calldata: bytes, *, gas_cap: int) -> bool:
+    def verifier_accepts(self, verifier: Address, calldata: bytes, *, gas_cap: int) -> bool:  # noqa: ARG002 - the port's signature
         return self.verifier_good
 
     def fund(self, terms: JobTerms) -> None:
         self._move(terms, Verb.FUND)
 
-    def release(self, terms: JobTerms, release: SignedRelease) -> None:
+    def release(self, terms: JobTerms, release: SignedRelease) -> None:  # noqa: ARG002 - the port's signature
         self._move(terms, Verb.RELEASE)
 
-    def release_by_proof(self, terms: JobTerms, calldata: bytes) -> None:
+    def release_by_proof(self, terms: JobTerms, calldata: bytes) -> None:  # noqa: ARG002 - the port's signature
         self._move(terms, Verb.RELEASE)
         self.proofs.add(terms.job_id(self.domain))
 

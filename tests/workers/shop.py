@@ -75,9 +75,7 @@ def toy_manifest() -> CircuitManifest:
 
 
 def toy_bundle(terms: JobTerms, domain: Domain, acceptance: Signature, key: Key, *, output: int = 7) -> ProofBundle:
-    receipt = Receipt(
-        engine=Text("toy"), device=Text("toy"), prove_seconds=Measure("0.1"), peak_memory_bytes=Count(1)
-    )
+    receipt = Receipt(engine=Text("toy"), device=Text("toy"), prove_seconds=Measure("0.1"), peak_memory_bytes=Count(1))
     fields = {
         "origin": "delivered",
         "domain": domain,
@@ -90,9 +88,7 @@ def toy_bundle(terms: JobTerms, domain: Domain, acceptance: Signature, key: Key,
         "receipt": receipt,
     }
     draft = ProofBundle(**fields, delivery=acceptance)
-    message = delivery_message(
-        draft.job_id, terms.circuit_id, keccak256(claimed_words(draft)), draft.proof, receipt
-    )
+    message = delivery_message(draft.job_id, terms.circuit_id, keccak256(claimed_words(draft)), draft.proof, receipt)
     return ProofBundle(**fields, delivery=key.sign_digest(message.digest(domain)))
 
 
@@ -103,14 +99,14 @@ class ToyWitness:
         self.refuse: Exception | None = None
         self.runs = 0
 
-    def check(self, circuit: Circuit, inputs: object, job_id: Bytes32) -> None:
+    def check(self, circuit: Circuit, inputs: object, job_id: Bytes32) -> None:  # noqa: ARG002 - the port's signature
         self.runs += 1
         if self.refuse is not None:
             raise self.refuse
 
 
 class ToyProof:
-    def calldata(self, circuit: Circuit) -> bytes:
+    def calldata(self, circuit: Circuit) -> bytes:  # noqa: ARG002 - the port's signature
         return b"\0" * 100
 
 

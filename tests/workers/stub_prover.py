@@ -1,4 +1,4 @@
-"""A prover for tests: `stub_prover.py [--seconds N] [--fail] [--die] [--wrong] REQUEST RESULT`, a toy bundle as outcome."""
+"""A prover for tests: `stub_prover.py [--seconds N] [--fail] [--die] [--wrong] REQUEST RESULT` makes a toy bundle."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_each_event_moves_only_the_states_that_it_starts_from(job: Job, event: s
 
 def test_states_are_open_or_closed() -> None:
     assert not OPEN & CLOSED
-    assert OPEN | CLOSED == set(JobState)
+    assert set(JobState) == OPEN | CLOSED
 
 
 def test_a_stale_token_writes_nothing(job: Job) -> None:
@@ -111,7 +111,9 @@ def step(job: Job, state: JobState, chain: ChainState, at: int = 0, **changes: o
     return next_step(changed, chain, now=at or job.changed_at, limits=LIMITS, queue_empty=empty)
 
 
-@pytest.mark.parametrize(("state", "chain"), list(product(JobState, [C.RELEASED, C.RECLAIMED, C.DECLINED, C.CANCELLED])))
+@pytest.mark.parametrize(
+    ("state", "chain"), list(product(JobState, [C.RELEASED, C.RECLAIMED, C.DECLINED, C.CANCELLED]))
+)
 def test_the_chain_is_right_about_every_ending(job: Job, state: JobState, chain: ChainState) -> None:
     """Whatever the row says, it is settled to what the escrow says, and then left alone."""
     found = step(job, state, chain)
