@@ -35,9 +35,13 @@ from verifier.statement.scalars import Count, FieldElement, Text
 
 EZKL_VERSION = "23.0.5"
 PROBE_GAS = 25_000_000
-_PROBE_WORDS = (0, 1, 1 << 6, 1 << 12)
-
-Progress = Callable[[str], None]
+_PROBES: tuple[Callable[[int], int], ...] = (
+    lambda _: 0,
+    lambda index: (index * 37 + 11) % 64,
+    lambda index: (index * 3701 + 1009) % 4096,
+    lambda index: 1 << 12 if index % 2 else 1 << 11,
+)
+"""Fixed inputs by the index of a value: zeros first; a variance or a logarithm needs others."""
 
 
 class Files(NamedTuple):
@@ -129,7 +133,7 @@ def finish(model: Model, run_args: RunArguments, srs_file: Path, keys: Keys, lim
             C-manifest where the circuit is outside what a manifest can say.
     """
     files, settings = keys.files, keys.settings
-    witness = _probe_witness(settings, keys)
+    witness = _probe_witness(settings, keys, limits)
     proof_file = files.folder / "probe.proof"
     done = ezkl_runner.prove(
         witness=files.folder / "probe.witness",
@@ -199,20 +203,25 @@ def raw_input(tensors: list[list[FieldElement]]) -> str:
     return json.dumps({"input_data": [[ezkl_runner.to_hex(value) for value in tensor] for tensor in tensors]})
 
 
-def _probe_witness(settings: Settings, keys: Keys) -> Witness:
-    """The witness of the first fixed input that the circuit takes: every value 0, or a small power of two."""
+def _probe_witness(settings: Settings, keys: Keys, limits: Limits) -> Witness:
+    """The witness of the first fixed input that the circuit takes and whose constraints hold."""
     files = keys.files
     n_inputs = len(settings.model_input_scales)
     sizes = [_size(shape) for shape in settings.model_instance_shapes[: n_inputs - 1]]
     failure = None
-    for word in _PROBE_WORDS:
-        tensors = [[FieldElement(word)] * size for size in sizes] + [[FieldElement(0)] * JOB_LIMBS]
-        operation = ezkl_runner.gen_witness(raw_input(tensors), files.compiled, files.folder / "probe.witness")
-        outcome = ezkl_runner.run([operation])[0]
-        if isinstance(outcome, Outcome):
-            return ezkl_runner.read_witness(outcome)
-        failure = outcome
-    found = ezkl_runner.cause(failure) if failure else ""
+    for probe in _PROBES:
+        tensors = [[FieldElement(probe(index)) for index in range(size)] for size in sizes]
+        tensors.append([FieldElement(0)] * JOB_LIMBS)
+        witness = files.folder / "probe.witness"
+        operations = [
+            ezkl_runner.gen_witness(raw_input(tensors), files.compiled, witness),
+            ezkl_runner.mock(witness, files.compiled),
+        ]
+        outcomes = ezkl_runner.run(operations, limits)
+        if isinstance(outcomes[-1], Outcome) and isinstance(outcomes[0], Outcome):
+            return ezkl_runner.read_witness(outcomes[0])
+        failure = outcomes[-1]
+    found = ezkl_runner.cause(failure) if isinstance(failure, ezkl_runner.Failure) else ""
     raise CircuitError("C-probe", "the circuit takes none of the fixed probe inputs", found=found)
 
 

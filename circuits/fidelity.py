@@ -26,7 +26,10 @@ _DIGITS = 9
 
 
 class Fidelity(NamedTuple):
-    """Errors in the outputs' own unit, the span of the model's outputs, the share of samples with equal argmax."""
+    """Errors in the outputs' own unit, and the share of samples with equal argmax.
+
+    `span` is that of all of the model's outputs, or their magnitude where there is only one value.
+    """
 
     samples: int
     max_error: float
@@ -69,7 +72,7 @@ def compare(witnesses: Sequence[Witness], floats: Sequence[tuple[Array, ...]], s
         max_error=max(errors),
         mean_error=sum(means) / len(means),
         agreement=sum(agreed) / len(agreed),
-        span=float(every.max() - every.min()),
+        span=float(every.max() - every.min()) or float(np.abs(every).max()),
         worst=int(np.argmax(errors)),
     )
 

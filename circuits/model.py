@@ -84,6 +84,8 @@ def read_model(source: bytes) -> Model:
         raise CircuitError("C-onnx", "the model has no input or no output")
     if JOB_INPUT in _names(proto):
         raise CircuitError("C-onnx-name", "a tensor of the model has the job input's name", found=JOB_INPUT)
+    for each in graph.output:
+        _forget_open_shape(each)
     changed = [_make_static(each) for each in (*graph.input, *graph.output)]
     if any(changed):
         rewrites.append("batch dimension set to 1")
@@ -156,6 +158,13 @@ def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
                     yield attribute.t
                 for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
                     yield from (sparse.values, sparse.indices)
+
+
+def _forget_open_shape(info: onnx.ValueInfoProto) -> None:
+    """Drop an output's shape where an axis beyond the batch is open: what inputs give decides it, not the exporter."""
+    shape = info.type.tensor_type.shape
+    if any(not axis.dim_value for axis in shape.dim[1:]):
+        info.type.tensor_type.ClearField("shape")
 
 
 def _make_static(info: onnx.ValueInfoProto) -> bool:

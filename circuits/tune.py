@@ -23,7 +23,7 @@ from verifier.errors import CircuitError
 from verifier.statement.manifest import JOB_LIMB_BITS, MAX_CODE_BYTES, MAX_INSTANCES, MAX_PROOF_BYTES
 
 HEADROOM_BITS = 2
-MAX_BITS = 76
+MAX_BITS = 96
 LOGROWS = range(9, 17)
 LEGS = range(1, 9)
 _PLAIN_SCALES = (13,)

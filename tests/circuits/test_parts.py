@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
-from circuits import fidelity, solidity, srs
+from circuits import ezkl_runner, fidelity, solidity, srs
 from circuits.build import Built
 from circuits.cost import layout
-from circuits.ezkl_runner import Witness
-from circuits.model import Tensor
+from circuits.ezkl_runner import Limits, Outcome, Witness
+from circuits.model import Tensor, read_model
 from circuits.run_arguments import RunArguments, read_run_arguments
 from circuits.samples import ezkl_input, read_samples
-from circuits.settings import canonical_settings, read_settings
+from circuits.settings import canonical_settings, generate, read_settings
 from verifier.errors import CircuitError
 from verifier.statement import canonical
 from verifier.statement.scalars import TensorInt
@@ -250,3 +251,20 @@ def test_another_solc_or_none_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 def test_node_is_found_beside_python_when_it_is_not_on_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert solidity.find_node().name == "node"
+
+
+def test_settings_are_made_by_one_thread(tiny: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap: with two threads ezkl counts other rows in one of eight runs of a convolutional model."""
+    asked = []
+    require = ezkl_runner.require
+
+    def record(operations: list[dict[str, Any]], limits: Limits) -> list[Outcome]:
+        asked.append(limits.threads)
+        return require(operations, limits)
+
+    monkeypatch.setattr(ezkl_runner, "require", record)
+    model = tmp_path / "model.onnx"
+    model.write_bytes(read_model(tiny.folder.model.read_bytes()).with_job)
+    made = generate(model, tiny.run_args, tmp_path, Limits(threads=2))
+    assert asked == [1, 1]
+    assert made == tiny.folder.settings.read_bytes()
