@@ -44,12 +44,13 @@ class Node:
     keys: dict[str, Key]
     folder: Path
     verifier: Address = NOWHERE
-    outboxes: list[Outbox] = field(default_factory=list)
+    outboxes: dict[str, Outbox] = field(default_factory=dict)
 
     def outbox(self, role: str) -> Outbox:
-        box = Outbox(self.folder / "outbox.sqlite", self.chain, self.keys[role], limits=Limits(patience_s=10))
-        self.outboxes.append(box)
-        return box
+        if role not in self.outboxes:
+            path = self.folder / "outbox.sqlite"
+            self.outboxes[role] = Outbox(path, self.chain, self.keys[role], limits=Limits(patience_s=10))
+        return self.outboxes[role]
 
     def client(self, role: str) -> Escrow:
         return Escrow(self.chain, self.escrow, self.token, self.outbox(role))

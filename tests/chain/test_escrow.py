@@ -109,7 +109,7 @@ def test_fund_with_permit_by_a_stranger(node: Node) -> None:
 
 def test_a_late_release_on_an_idle_chain_is_refused(node: Node) -> None:
     """The trap: a chain whose next block has the time of the last one would pay after the deadline."""
-    terms = node.terms(deadline_in=6)
+    terms = node.terms(deadline_in=10)
     node.fund(terms)
     with _refused("E-early"):
         node.client("stranger").reclaim(terms)
