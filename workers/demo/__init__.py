@@ -1,0 +1,1 @@
+"""The demo: the whole story with separate processes on one machine, and the attacks on it."""
