@@ -96,7 +96,7 @@ def build(  # noqa: PLR0913 - two places to read, two to write, each by keyword
         progress(f"scales and bits on {len(sets.tuning)} samples")
         scales = tune.choose_scales(model, sets.tuning, (*sets.extremes, *sets.random), wanted, folder)
         compiled, candidate, srs_file = _compile(model, scales, srs_store, folder, bounds, progress)
-        progress(f"comparing with onnxruntime on {len(sets.held_out)} held-out samples, random and extreme inputs")
+        progress(f"comparing with onnxruntime on {len(sets.held_out)} samples, random and extreme inputs")
         found, witnesses = _compare(compiled, floats, sets)
         progress("mock at the extremes")
         _mock(compiled, sets)
@@ -155,9 +155,12 @@ def _compile(  # noqa: PLR0913, PLR0917 - the inside of build
 
 
 def _split(samples: tuple[Sample, ...], inputs: tuple[Tensor, ...]) -> _Sets:
-    """Every second sample is held out: whatever was tuned never saw it. One sample alone has to do for both."""
+    """Every second sample is held out: scales, bits and ranges come from the others alone.
+
+    One sample alone has to do for both, and then nothing is held out. The extreme and random inputs are tuned on too.
+    """
     held_out = samples[1::2] or samples
-    ranges = [(np.stack(column).min(), np.stack(column).max()) for column in zip(*samples, strict=True)]
+    ranges = [(np.stack(column).min(), np.stack(column).max()) for column in zip(*samples[::2], strict=True)]
     chosen = np.random.default_rng(0)
 
     def filled(pattern: Callable[[int], bool]) -> Sample:

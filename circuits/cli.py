@@ -293,7 +293,7 @@ def _print_cost(console: Console, record: CostRecord) -> None:
 
 def _print_fidelity(console: Console, record: FidelityCertificate) -> None:
     console.print(
-        f"[bold]fidelity[/]     {record.samples} held-out samples: largest error {record.max_error}, "
+        f"[bold]fidelity[/]     {record.samples} samples: largest error {record.max_error}, "
         f"mean {record.mean_error}, same argmax {float(record.agreement):.1%}"
     )
     for change in record.rewrites:

@@ -75,7 +75,7 @@ def generate(
 ) -> bytes:
     """The canonical settings of a model under run arguments, by ezkl in a child with one thread.
 
-    With two threads ezkl counts a few rows more or fewer in one of eight runs of some convolutional models.
+    With two threads ezkl counted a row more or fewer in 3 of 25 runs of a convolutional model, with one in none of 25.
 
     Raises:
         CircuitError: C-ezkl and the runner's; C-nondeterministic where two runs differ beyond order and time: nobody

@@ -254,7 +254,7 @@ def test_node_is_found_beside_python_when_it_is_not_on_path(monkeypatch: pytest.
 
 
 def test_settings_are_made_by_one_thread(tiny: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trap: with two threads ezkl counts other rows in one of eight runs of a convolutional model."""
+    """Trap: with two threads ezkl counted other rows in 3 of 25 runs of a convolutional model."""
     asked = []
     require = ezkl_runner.require
 
