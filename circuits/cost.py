@@ -51,7 +51,7 @@ class Layout(NamedTuple):
 
     @property
     def proof_bytes(self) -> int:
-        """Predicted size of the proof: commitments of 64 bytes and evaluations of 32; fitted on three layouts of one model."""
+        """Predicted size of the proof: 64 bytes a commitment, 32 an evaluation; fitted on one model."""
         chunks = -(-self.permutation // 3)
         commitments = self.advice + 2 * self.lookups + chunks + self.extension + 3
         evaluations = 3 * self.advice + 3 * self.lookups + self.permutation + 3 * chunks + self.tables + self.constants
