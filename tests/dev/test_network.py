@@ -132,6 +132,7 @@ def test_a_second_supervisor_is_refused_and_a_taken_port_left(home: Path) -> Non
     second = subprocess.run([*_COMMAND, "--home", str(home)], capture_output=True, check=False)
     assert second.returncode != 0
     assert b"W-dev-running" in second.stderr
+    assert all(running(home).values()), "the refused one takes nothing away"
 
     network, stuck = _network(home), _pid(home, "chain")
     os.kill(stuck, signal.SIGKILL)
@@ -148,6 +149,19 @@ def test_a_second_supervisor_is_refused_and_a_taken_port_left(home: Path) -> Non
     assert (moved.token, moved.escrow, moved.accounts) == (network.token, network.escrow, network.accounts)
     third.send_signal(signal.SIGINT)
     assert third.wait(_PATIENCE) == 0
+
+
+def test_stop_ends_the_supervisor_and_what_a_killed_one_left(home: Path) -> None:
+    """The trap: servers ended while their supervisor still starts them again."""
+    for kill in (False, True):
+        process = _start(home)
+        _first_line(process)
+        if kill:
+            process.kill()
+            process.wait()
+        subprocess.run([*_COMMAND, "stop", "--home", str(home)], check=True)
+        process.wait(_PATIENCE)
+        assert not any(running(home).values())
 
 
 def test_key_files_are_private_and_the_servers_local(home: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -56,16 +57,16 @@ class Identity:
 
     def end(self) -> None:
         """Ask it to end, and kill it if it does not within ten seconds."""
-        process = self.process()
-        if process is None:
-            return
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            except psutil.TimeoutExpired:
-                process.kill()
-                process.wait(_STOP_SECONDS)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            process = self.process()
+            if process is None:
+                return
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+            # Not psutil's wait: a dead process that its own parent does not reap would never be gone.
+            until = time.monotonic() + _STOP_SECONDS
+            while self.process() is not None and time.monotonic() < until:
+                time.sleep(_POLL_SECONDS)
 
 
 def write_identity(path: Path, identity: Identity) -> None:

@@ -73,13 +73,14 @@ class Supervisor:
                     self._publish()
 
     def close(self) -> None:
-        """End both servers; everything they hold stays on disk."""
+        """End both servers; everything they hold stays on disk. A supervisor that was refused the home ends nothing."""
+        if self._lock is None:
+            return
         for server in reversed(self._servers.values()):
             server.stop()
         (self._folder / "pids" / "supervisor.json").unlink(missing_ok=True)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        os.close(self._lock)
+        self._lock = None
 
     def _take_lock(self) -> None:
         handle = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
