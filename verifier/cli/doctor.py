@@ -120,11 +120,19 @@ def _solc() -> Finding:
     for folder in folders:
         manifest = folder / "solc" / "package.json"
         if manifest.is_file():
-            version = json.loads(manifest.read_text())["version"]
+            version = _npm_version(manifest)
             if version == "0.8.20":
                 return Finding("solc", "ok", "0.8.20 from npm")
             return Finding("solc", "missing", f"{version}, other code than 0.8.20", "npm ci --ignore-scripts")
     return Finding("solc", "optional", "needed to build circuits", "npm ci --ignore-scripts")
+
+
+def _npm_version(manifest: Path) -> str:
+    """The version of an installed npm package; in words where an installation that broke off left no manifest."""
+    try:
+        return str(json.loads(manifest.read_bytes())["version"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        return f"unreadable ({type(error).__name__})"
 
 
 def _redis() -> Finding:
@@ -152,13 +160,24 @@ def _gpu() -> Finding:
 
 
 def _reachable(name: str, url: str) -> Finding:
-    parts = urlsplit(url)
-    default = {"http": 80, "https": 443, "redis": 6379}.get(parts.scheme, 0)
+    """Whether something listens there. The URL itself is not shown: it may carry a password."""
+    mend, ports = (
+        "start it, or correct the URL",
+        {"http": 80, "https": 443, "redis": 6379, "rediss": 6379, "amqp": 5672},
+    )
     try:
-        with socket.create_connection((parts.hostname or "", parts.port or default), timeout=2):
-            return Finding(name, "ok", f"{parts.scheme}://{parts.hostname} answers")
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or ports.get(parts.scheme, 0)
+    except ValueError:
+        return Finding(name, "missing", "its URL is none", mend)
+    if not host or not port:
+        return Finding(name, "missing", "its URL names no host and port", mend)
+    place = f"{parts.scheme}://{host}"
+    try:
+        with socket.create_connection((host, port), timeout=2):
+            return Finding(name, "ok", f"{place} answers")
     except (OSError, ValueError) as error:
-        return Finding(name, "missing", f"{parts.scheme}://{parts.hostname}: {error}", "start it, or correct the URL")
+        return Finding(name, "missing", f"{place}: {error}", mend)
 
 
 def _first_line(command: list[str]) -> str:
