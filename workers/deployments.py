@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from verifier.errors import OpgateError, ServiceError
 from verifier.files import read_regular, write_atomic
 from verifier.payment.escrow import Escrow, deploy_code
+from verifier.payment.evidence import fetch_evidence
 from verifier.statement import canonical
 from verifier.statement.scalars import Address
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from verifier.circuit import Circuit
     from verifier.payment.chain import Chain
     from verifier.payment.outbox import Outbox
+    from verifier.statement.evidence import ChainEvidence
+    from verifier.statement.scalars import Bytes32
 
 _MAX_BYTES = 1 << 20
 
@@ -30,6 +33,20 @@ class ProviderEscrow(Escrow):
         self._chain_of = chain
         self._own_outbox = outbox
         self._noted = noted
+
+    def evidence(self, job_id: Bytes32) -> dict[str, ChainEvidence]:
+        """The evidence of the closing and of the funding, as far as this node's logs show them.
+
+        Raises:
+            UndecidedError: E-rpc-…, E-not-mined where the node cannot show what it told of.
+        """
+        closing, funded = self.closing(job_id), self.events(("Funded",), job_id=job_id)
+        events = {"evidence": closing, "evidence.funded": funded[-1] if funded else None}
+        return {
+            role: fetch_evidence(self._chain_of, event.transaction_hash)
+            for role, event in events.items()
+            if event is not None
+        }
 
     def verifier_address(self, circuit: Circuit) -> Address | None:
         """The noted address of the circuit's code on this chain, if it holds exactly that code; else None."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from verifier.circuit import Circuit
     from verifier.payment.states import JobState as ChainState
     from verifier.statement.eip712 import Domain
+    from verifier.statement.evidence import ChainEvidence
     from verifier.statement.scalars import Address, Bytes32, Signature, TensorInt
     from verifier.statement.terms import JobTerms, SignedRelease
     from workers.store import Message
@@ -40,6 +41,9 @@ class EscrowClient(Protocol):
 
     def closed_by_proof(self, job_id: Bytes32) -> bool:
         """Of a RELEASED job: whether a proof closed it, not a signature."""
+
+    def evidence(self, job_id: Bytes32) -> dict[str, ChainEvidence]:
+        """What shows how a closed job was funded and closed, by role: ``evidence`` and ``evidence.funded``."""
 
     def verifier_address(self, circuit: Circuit) -> Address | None:
         """An address of this chain that holds the circuit's code, compared byte for byte; None where none is known."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from verifier.archive.keyfile import load_or_create_signing_key
 from verifier.archive.log import Archive
 from verifier.statement import canonical
-from verifier.statement.evidence import LogEntry
+from verifier.statement.evidence import ChainEvidence, LogEntry
 from verifier.statement.scalars import Timestamp
 from verifier.statement.terms import SignedTerms
 
@@ -49,9 +49,12 @@ class ProviderArchive:
         } | {f"record.{index}": canonical.encode(record) for index, record in enumerate(circuit.records)}
         self._append("intent", job, blobs, now)
 
-    def keep_ending(self, job: Job, kind: Ending, bundle: bytes | None, *, now: int) -> None:
-        """Log how the chain closed a job; the bundle where there is one."""
+    def keep_ending(
+        self, job: Job, kind: Ending, *, bundle: bytes | None, evidence: dict[str, ChainEvidence], now: int
+    ) -> None:
+        """Log how the chain closed a job, with the bundle where there is one, and what shows it, by role."""
         blobs = {"terms": _terms(job)} | ({} if bundle is None else {"bundle": bundle})
+        blobs |= {role: canonical.encode(shown) for role, shown in evidence.items()}
         if job.release is not None:
             blobs["release"] = canonical.encode(job.release)
         self._append(kind, job, blobs, now)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Event
 
+    from verifier.statement.evidence import ChainEvidence
     from workers.limits import Limits
     from workers.ports import Broker, EscrowClient
     from workers.records import Ending, ProviderArchive
@@ -85,7 +86,7 @@ class Sweeper:
         empty = self._queue_empty()
         for job in self.store.watched(now=now, recheck=self.limits.recheck):
             try:
-                done[self._advance(job, queue_empty=empty)] += 1
+                done.update(self._advance(job, queue_empty=empty))
             except OpgateError as error:
                 log.warning("step failed", job_id=str(job.job_id), code=error.code, error=str(error)[:500])
         self._send_owed()
@@ -94,14 +95,19 @@ class Sweeper:
         self.store.mark(SWEPT, now=self.clock())
         return done
 
-    def _advance(self, job: Job, *, queue_empty: bool) -> Step:
-        chain = self.escrow.state(job.job_id)
-        now = max(self.clock(), self.escrow.now())
-        step = jobs.next_step(job, chain, now=now, limits=self.limits, queue_empty=queue_empty)
-        if step is not Step.WAIT:
+    def _advance(self, job: Job, *, queue_empty: bool) -> list[Step]:
+        """Steps until there is nothing more to do; one that comes twice waits for the next pass."""
+        done: list[Step] = []
+        while True:
+            chain = self.escrow.state(job.job_id)
+            now = max(self.clock(), self.escrow.now())
+            step = jobs.next_step(job, chain, now=now, limits=self.limits, queue_empty=queue_empty)
+            if step is Step.WAIT or step in done:
+                return done or [Step.WAIT]
             log.info("step", job_id=str(job.job_id), state=job.state.value, chain=chain.name, step=step.value)
-        self._do(step, job, chain, now)
-        return step
+            self._do(step, job, chain, now)
+            done.append(step)
+            job = self.store.job(job.job_id) or job
 
     def _do(self, step: Step, job: Job, chain: ChainState, now: int) -> None:  # noqa: C901, PLR0912 - one case a step
         change, job_id, limits = self.store.change, job.job_id, self.limits
@@ -137,8 +143,24 @@ class Sweeper:
         """The ending is archived first: after a crash in between it is archived twice, never not at all."""
         by_proof = chain is ChainState.RELEASED and self.escrow.closed_by_proof(job.job_id)
         bundle = self.store.bundle(job.job_id)
-        self.archive.keep_ending(job, _ENDINGS[chain], None if bundle is None else bundle.body, now=now)
+        self.archive.keep_ending(
+            job,
+            _ENDINGS[chain],
+            bundle=None if bundle is None else bundle.body,
+            evidence=self._evidence(job, now),
+            now=now,
+        )
         self.store.change(job.job_id, lambda row: jobs.settle(row, chain, by_proof=by_proof, now=now))
+
+    def _evidence(self, job: Job, now: int) -> dict[str, ChainEvidence]:
+        """Evidence that cannot be had is asked for again until the deadline; then the ending is archived without."""
+        try:
+            return self.escrow.evidence(job.job_id)
+        except OpgateError as error:
+            if now < job.terms.deadline:
+                raise
+            log.warning("no evidence", job_id=str(job.job_id), code=error.code)
+            return {}
 
     def _calldata(self, job: Job) -> bytes:
         stored = self.store.bundle(job.job_id)

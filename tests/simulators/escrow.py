@@ -1,4 +1,4 @@
-"""The escrow as the provider sees it, without a chain: the same pure states, a clock that tests move, verbs that fail."""
+"""The escrow as the provider sees it, without a chain: the same pure states, a clock that tests move, failing verbs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from verifier.statement.scalars import Address, Bytes32
 
 if TYPE_CHECKING:
     from verifier.circuit import Circuit
+    from verifier.statement.evidence import ChainEvidence
     from verifier.statement.terms import JobTerms, SignedRelease
 
 ESCROW = Address(b"\xe5" * 20)
@@ -45,6 +46,10 @@ class SimulatedEscrow:
 
     def closed_by_proof(self, job_id: Bytes32) -> bool:
         return job_id in self.proofs
+
+    def evidence(self, job_id: Bytes32) -> dict[str, ChainEvidence]:  # noqa: ARG002 - a simulator has no blocks
+        self.check()
+        return {}
 
     def verifier_address(self, circuit: Circuit) -> Address | None:  # noqa: ARG002 - the port's signature
         return VERIFIER if self.deployed else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.workers.shop import make_shop
 from verifier.errors import ServiceError
 from verifier.payment.states import JobState as ChainState
 from workers import jobs
@@ -15,7 +16,7 @@ from workers.jobs import CLOSED, OPEN, Job, JobState, Step, next_step
 from workers.limits import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.workers.shop import Shop
 
@@ -23,9 +24,16 @@ LIMITS = Limits.derive(40)
 S, C = JobState, ChainState
 
 
-@pytest.fixture
-def job(shop: Shop) -> Job:
-    return shop.accepted(deadline_in=500)
+@pytest.fixture(scope="module")
+def one_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    made = make_shop(tmp_path_factory.mktemp("rules") / "home")
+    yield made
+    made.store.close()
+
+
+@pytest.fixture(scope="module")
+def job(one_shop: Shop) -> Job:
+    return one_shop.accepted(deadline_in=500)
 
 
 ALLOWED: dict[str, tuple[Callable[[Job], Job], set[JobState]]] = {
@@ -137,9 +145,9 @@ def test_nothing_is_worked_on_before_it_is_funded(job: Job) -> None:
     assert step(job, S.EXPIRED, C.FUNDED) is Step.FUND
 
 
-def test_a_proved_job_is_closed_by_proof_even_where_a_release_was_promised(job: Job, shop: Shop) -> None:
+def test_a_proved_job_is_closed_by_proof_even_where_a_release_was_promised(job: Job, one_shop: Shop) -> None:
     """The trap: a promised signature that is submitted and never mined would leave the provider unpaid."""
-    release = shop.release(job)
+    release = one_shop.release(job)
     last = job.terms.deadline - LIMITS.margin
     assert step(job, S.PROVED, C.FUNDED, last - 1) is Step.WAIT
     assert step(job, S.PROVED, C.FUNDED, last - 1, release=release) is Step.RELEASE

@@ -242,3 +242,17 @@ def test_health_says_what_is_wrong_in_words(shop: Shop) -> None:
     shop.broker.down = shop.escrow.down = True
     assert "W-broker" in words()
     assert "E-rpc-unreachable" in words()
+
+
+def test_an_ending_waits_for_its_evidence_until_the_deadline(shop: Shop) -> None:
+    """The trap: a node that is silent for a moment would leave the archive without what an audit needs."""
+    job = shop.queued(deadline_in=200)
+    work(shop, job)
+    shop.escrow.release(job.terms, shop.release(job))
+    shop.escrow.down = True
+    shop.sweeper().sweep()
+    assert shop.now(job).state is JobState.PROVED
+    shop.pass_time(200)
+    shop.sweeper().sweep()
+    assert shop.now(job).state is JobState.CLOSED_BY_SIGNATURE
+    assert kinds(shop, job) == ["intent", "settled"]
