@@ -22,6 +22,7 @@ class Limits:
         lease: how long a claim holds without a sign of life; a dead worker's job is free again after it.
         heartbeat: how often a working task renews its lease: three may be missed before the lease lapses.
         sweep: pause between two passes of the sweeper.
+        role: how long a sweeper that died keeps its role; below the margin, or a deadline could pass meanwhile.
         requeue: how long a queued job may wait while the broker is empty before its message counts as lost.
         visibility: the broker hands a message out again after this; above T, or long jobs would run twice.
         margin: how long before the deadline the provider stops waiting for a signature and closes by proof.
@@ -35,6 +36,7 @@ class Limits:
     lease: int
     heartbeat: float
     sweep: float
+    role: int
     requeue: int
     visibility: int
     margin: int
@@ -69,6 +71,7 @@ class Limits:
             lease=lease,
             heartbeat=lease / 4,
             sweep=sweep,
+            role=max(5, int(4 * sweep)),
             requeue=max(2, job // 20),
             visibility=2 * job + 60,
             margin=max(8, min(job // 4, 300)),

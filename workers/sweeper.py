@@ -81,7 +81,7 @@ class Sweeper:
         """
         now = self.clock()
         done: Counter[Step] = Counter()
-        if not self.store.hold_role(ROLE, self.owner, now=now, until=now + self.limits.margin):
+        if not self.store.hold_role(ROLE, self.owner, now=now, until=now + self.limits.role):
             return done
         empty = self._queue_empty()
         for job in self.store.watched(now=now, recheck=self.limits.recheck):

@@ -176,7 +176,7 @@ def test_limits_are_in_their_order() -> None:
     for seconds in (10, 20, 60, 300, 3600, 86_400):
         limits = Limits.derive(seconds)
         assert limits.heartbeat * 3 < limits.lease <= limits.child < limits.soft < limits.job < limits.visibility
-        assert limits.sweep * 3 < limits.margin
+        assert limits.sweep * 3 < limits.role < limits.margin
         assert limits.min_seconds - limits.min_seconds // 2 >= limits.work_seconds
     for wrong in (9, 86_401):
         with pytest.raises(ServiceError, match="W-config-job-seconds"):
