@@ -5,7 +5,7 @@ G2 the bundle's bytes are read again from the archive
 G3 verify runs here, under the policy, manifest, code and records that the job was judged by before it was funded
 G4 the verdict is VALID and is about this job
 G5 the chain says: known escrow code, FUNDED, final enough, and the deadline is beyond the margin
-G6 the amount keeps the policy's caps per job and per day
+G6 the amount keeps the policy's caps per job and, counted where the release is reserved, per day
 G7 everything that the verdict rests on is archived, synced and under a signed checkpoint
 G8 the release is reserved, once for ever, then signed
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from verifier.statement.bundle import ProofBundle
     from verifier.statement.scalars import Address, Bytes32, Signature
     from verifier.statement.verdict import Verdict
-
-DAY_S = 86_400
 
 
 class Funding(NamedTuple):
@@ -71,9 +69,7 @@ class Limits(NamedTuple):
 class Gate:
     """The only place where a payer's Release is signed."""
 
-    def __init__(
-        self, *, ledger: Ledger, archive: Archive, escrow: EscrowView, signer: Signer, limits: Limits
-    ) -> None:
+    def __init__(self, *, ledger: Ledger, archive: Archive, escrow: EscrowView, signer: Signer, limits: Limits) -> None:
         """Take the parts."""
         self._ledger = ledger
         self._archive = archive
@@ -99,9 +95,9 @@ class Gate:
         verdict = self._judge(job, unverified_bundle)
         self._ask_chain(job, now)
         policy = self._policy(job)
-        self._keep_caps(job, policy, now)
+        self._keep_cap(job, policy)
         self._archive_all(job, raw, verdict, now)
-        return self._sign(job, unverified_bundle, now)
+        return self._sign(job, unverified_bundle, policy, now)
 
     def _judge(self, job: PayerJob, unverified_bundle: ProofBundle) -> Verdict:
         evidence = job.evidence
@@ -151,17 +147,10 @@ class Gate:
                 do="After the deadline: opgate pay reclaim",
             )
 
-    def _keep_caps(self, job: PayerJob, policy: Policy, now: int) -> None:
-        amount, caps = int(job.terms.terms.amount), policy.amounts
-        if caps.per_job is not None and amount > caps.per_job:
-            raise GateError(
-                "G6-per-job", "above the cap per job", expected=f"{caps.per_job} wei", found=f"{amount} wei"
-            )
-        spent = self._ledger.released_since(now - DAY_S, without=job.job_id)
-        if caps.per_day is not None and spent + amount > caps.per_day:
-            raise GateError(
-                "G6-per-day", "above the cap per day", expected=f"{caps.per_day} wei", found=f"{spent + amount} wei"
-            )
+    def _keep_cap(self, job: PayerJob, policy: Policy) -> None:
+        amount, cap = int(job.terms.terms.amount), policy.amounts.per_job
+        if cap is not None and amount > cap:
+            raise GateError("G6-per-job", "above the cap per job", expected=f"{cap} wei", found=f"{amount} wei")
 
     def _archive_all(self, job: PayerJob, raw: bytes, verdict: Verdict, now: int) -> None:
         blobs = {"bundle": raw, "verdict": canonical.encode(verdict), "terms": canonical.encode(job.terms)}
@@ -169,10 +158,12 @@ class Gate:
         entry = LogEntry(kind="intent", job_id=job.job_id, recorded_at=Timestamp(now), digests=digests)
         self._archive.append(entry, blobs.values())
 
-    def _sign(self, job: PayerJob, bundle: ProofBundle, now: int) -> SignedRelease:
+    def _sign(self, job: PayerJob, bundle: ProofBundle, policy: Policy, now: int) -> SignedRelease:
         release = Release(job_id=job.job_id, instances_hash=keccak256(claimed_words(bundle)))
-        amount = int(job.terms.terms.amount)
-        known = self._ledger.reserve_release(job.job_id, release.instances_hash, amount=amount, now=now)
+        amount, per_day = int(job.terms.terms.amount), policy.amounts.per_day
+        known = self._ledger.reserve_release(
+            job.job_id, release.instances_hash, amount=amount, now=now, per_day=per_day
+        )
         if known is not None:
             return known
         signed = SignedRelease(release=release, signature=self._signer.sign_digest(release.digest(job.terms.domain)))

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+DAY_S = 86_400
+
 _METADATA = sa.MetaData()
 _JOBS = sa.Table(
     "payer_jobs",
@@ -134,16 +136,20 @@ class Ledger:
         self._set(job_id, closed_by=closed_by)
 
     def reserve_release(
-        self, job_id: Bytes32, instances_hash: Bytes32, *, amount: int, now: int
+        self, job_id: Bytes32, instances_hash: Bytes32, *, amount: int, now: int, per_day: int | None = None
     ) -> SignedRelease | None:
         """Take the one release that a job has, for these instances; give the signed one where it was signed before.
 
+        The day's sum is read in the transaction that adds to it, so that two processes cannot both be its last part.
+
         Raises:
-            GateError: G-signed where the job's release was taken for other instances.
+            GateError: G6-per-day where `amount` (wei) and all releases of the last day are above `per_day`; G-signed
+                where the job's release was taken for other instances.
         """
         with self._begin() as connection:
             row = connection.execute(_RELEASES.select().where(_RELEASES.c.job_id == str(job_id))).mappings().first()
             if row is None:
+                _keep_cap(_released_since(connection, now - DAY_S) + amount, per_day)
                 connection.execute(
                     _RELEASES.insert().values(
                         job_id=str(job_id), reserved_at=now, instances_hash=str(instances_hash), amount=str(amount)
@@ -167,16 +173,6 @@ class Ledger:
             statement = _RELEASES.update().where(_RELEASES.c.job_id == str(job_id))
             connection.execute(statement.values(signed=canonical.encode(release)))
 
-    def released_since(self, moment: int, *, without: Bytes32) -> int:
-        """Wei of all releases reserved since a moment, one job left out."""
-        with self._begin() as connection:
-            rows = connection.execute(
-                sa.select(_RELEASES.c.amount).where(
-                    _RELEASES.c.reserved_at >= moment, _RELEASES.c.job_id != str(without)
-                )
-            )
-            return sum(int(amount) for (amount,) in rows)
-
     def _set(self, job_id: Bytes32, **values: object) -> None:
         with self._begin() as connection:
             connection.execute(_JOBS.update().where(_JOBS.c.job_id == str(job_id)).values(**values))
@@ -192,6 +188,17 @@ class Ledger:
                 yield connection
         except sa.exc.SQLAlchemyError as error:
             raise GateError("G-ledger", "the payer's database refuses", found=str(error)[:200]) from error
+
+
+def _released_since(connection: Connection, moment: int) -> int:
+    """Wei of all releases reserved since a moment."""
+    amounts = connection.execute(sa.select(_RELEASES.c.amount).where(_RELEASES.c.reserved_at >= moment)).scalars()
+    return sum(int(amount) for amount in amounts)
+
+
+def _keep_cap(spent: int, per_day: int | None) -> None:
+    if per_day is not None and spent > per_day:
+        raise GateError("G6-per-day", "above the cap per day", expected=f"{per_day} wei", found=f"{spent} wei")
 
 
 def _job(row: dict[str, Any]) -> PayerJob:
