@@ -167,8 +167,7 @@ class Gate:
         if known is not None:
             return known
         signed = SignedRelease(release=release, signature=self._signer.sign_digest(release.digest(job.terms.domain)))
-        self._ledger.store_release(job.job_id, signed)
-        return signed
+        return self._ledger.store_release(job.job_id, signed)
 
     def _policy(self, job: PayerJob) -> Policy:
         return canonical.decode(Policy, self._archive.blob(job.evidence.policy), where="archived policy")

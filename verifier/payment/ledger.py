@@ -167,11 +167,22 @@ class Ledger:
             signed = row["signed"]
             return canonical.decode(SignedRelease, signed, where="ledger") if signed else None
 
-    def store_release(self, job_id: Bytes32, release: SignedRelease) -> None:
-        """Keep the signature of a reserved release."""
+    def store_release(self, job_id: Bytes32, release: SignedRelease) -> SignedRelease:
+        """Keep the signature of a reserved release and give the one that is kept: the first, whoever signed it.
+
+        Raises:
+            GateError: G-signed where the release was not reserved for these instances.
+        """
         with self._begin() as connection:
-            statement = _RELEASES.update().where(_RELEASES.c.job_id == str(job_id))
-            connection.execute(statement.values(signed=canonical.encode(release)))
+            mine = (_RELEASES.c.job_id == str(job_id)) & (
+                _RELEASES.c.instances_hash == str(release.release.instances_hash)
+            )
+            first = _RELEASES.update().where(mine, _RELEASES.c.signed.is_(None))
+            connection.execute(first.values(signed=canonical.encode(release)))
+            kept = connection.execute(sa.select(_RELEASES.c.signed).where(mine)).scalar_one_or_none()
+        if kept is None:
+            raise GateError("G-signed", "no release was reserved for these instances", where=str(job_id))
+        return canonical.decode(SignedRelease, kept, where="ledger")
 
     def _set(self, job_id: Bytes32, **values: object) -> None:
         with self._begin() as connection:
