@@ -153,6 +153,14 @@ class Gate:
             raise GateError("G6-per-job", "above the cap per job", expected=f"{cap} wei", found=f"{amount} wei")
 
     def _archive_all(self, job: PayerJob, raw: bytes, verdict: Verdict, now: int) -> None:
+        if job.terms.payer_signature is None or job.terms.acceptance is None:
+            raise GateError(
+                "G7-terms",
+                "the ledger lacks a signature of the terms, so the evidence would be incomplete",
+                where=str(job.job_id),
+                expected="the payer's signature and the provider's Acceptance",
+                do="The provider can close the job by its proof, without this signature",
+            )
         blobs = {"bundle": raw, "verdict": canonical.encode(verdict), "terms": canonical.encode(job.terms)}
         digests = {role: canonical.sha256(blob) for role, blob in blobs.items()} | judged_by(job)
         entry = LogEntry(kind="intent", job_id=job.job_id, recorded_at=Timestamp(now), digests=digests)
