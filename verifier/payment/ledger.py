@@ -6,14 +6,14 @@ judge it again; a column is written once and later writes of another value are r
 
 from __future__ import annotations
 
-import json
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
 
-from verifier.errors import GateError
+from verifier.errors import GateError, VerifierError
 from verifier.statement import canonical
 from verifier.statement.scalars import Bytes32
 from verifier.statement.terms import SignedRelease, SignedTerms
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 DAY_S = 86_400
+_REFUNDED = ("reclaim", "decline", "cancel")
 
 _METADATA = sa.MetaData()
 _JOBS = sa.Table(
@@ -77,12 +78,17 @@ class Ledger:
     """The payer's rows. Every write is one transaction; two processes cannot both reserve a release."""
 
     def __init__(self, path: Path) -> None:
-        """Open or make the database file."""
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Open the database file, or make it with mode 0600; GateError G-ledger where it cannot be."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise GateError("G-ledger", "the payer's database cannot be opened", found=str(error)[:200]) from error
         self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
         sa.event.listen(self._engine, "connect", _durable)
         sa.event.listen(self._engine, "begin", _immediate)
-        _METADATA.create_all(self._engine)
+        with self._begin() as connection:
+            _METADATA.create_all(connection)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -108,12 +114,7 @@ class Ledger:
     def job(self, job_id: Bytes32) -> PayerJob:
         """The job of an id; GateError G-job-unknown where there is none."""
         with self._begin() as connection:
-            found = self._find(connection, job_id)
-        if found is None:
-            raise GateError(
-                "G-job-unknown", "this payer knows no such job", where=str(job_id), do="List them with: opgate pay jobs"
-            )
-        return found
+            return self._known(connection, job_id)
 
     def jobs(self) -> list[PayerJob]:
         """Every job, the newest first."""
@@ -121,19 +122,46 @@ class Ledger:
             rows = connection.execute(_JOBS.select().order_by(_JOBS.c.created_at.desc())).mappings()
             return [_job(dict(row)) for row in rows]
 
-    def sign_terms(self, job_id: Bytes32, terms: SignedTerms) -> None:
-        """Keep the signatures of the terms; the terms themselves never change (G-job-differs)."""
-        if self.job(job_id).terms.terms != terms.terms:
-            raise GateError("G-job-differs", "these are the terms of another job", where=str(job_id))
-        self._set(job_id, terms=canonical.encode(terms))
+    def sign_terms(self, job_id: Bytes32, terms: SignedTerms, *, per_day: int | None = None) -> PayerJob:
+        """Keep the signatures of the terms; one that is there stays, and the terms themselves never change.
+
+        The payer's signature lets anyone lock the money, and what is locked is paid by a proof whatever the gate says
+        later: so the cap per day is kept here, in the transaction that writes the signature. Jobs drafted within a day
+        before this one count unless their money came back.
+
+        Raises:
+            GateError: G-job-unknown; G-job-differs for other terms or another domain; G6-per-day where the amounts
+                (wei) are above `per_day`.
+        """
+        with self._begin() as connection:
+            job = self._known(connection, job_id)
+            known = job.terms
+            if (known.terms, known.domain) != (terms.terms, terms.domain):
+                raise GateError("G-job-differs", "these are the terms of another job", where=str(job_id))
+            merged = SignedTerms(
+                domain=known.domain,
+                terms=known.terms,
+                payer_signature=known.payer_signature or terms.payer_signature,
+                acceptance=known.acceptance or terms.acceptance,
+            )
+            if known.payer_signature is None and merged.payer_signature is not None:
+                spent = _signed_since(connection, job.created_at - DAY_S)
+                _keep_cap(spent + int(known.terms.amount), per_day)
+            statement = _JOBS.update().where(_JOBS.c.job_id == str(job_id))
+            connection.execute(statement.values(terms=canonical.encode(merged)))
+            return self._known(connection, job_id)
 
     def set_bundle(self, job_id: Bytes32, bundle: Bytes32) -> None:
         """Keep the digest of the bundle that verified; a later one takes its place only before a release."""
-        self._set(job_id, bundle=str(bundle))
+        taken = sa.exists().where(_RELEASES.c.job_id == _JOBS.c.job_id)
+        with self._begin() as connection:
+            statement = _JOBS.update().where(_JOBS.c.job_id == str(job_id), sa.or_(_JOBS.c.bundle.is_(None), ~taken))
+            connection.execute(statement.values(bundle=str(bundle)))
 
     def set_closed(self, job_id: Bytes32, closed_by: str) -> None:
         """Keep how the chain closed the job."""
-        self._set(job_id, closed_by=closed_by)
+        with self._begin() as connection:
+            connection.execute(_JOBS.update().where(_JOBS.c.job_id == str(job_id)).values(closed_by=closed_by))
 
     def reserve_release(
         self, job_id: Bytes32, instances_hash: Bytes32, *, amount: int, now: int, per_day: int | None = None
@@ -184,9 +212,13 @@ class Ledger:
             raise GateError("G-signed", "no release was reserved for these instances", where=str(job_id))
         return canonical.decode(SignedRelease, kept, where="ledger")
 
-    def _set(self, job_id: Bytes32, **values: object) -> None:
-        with self._begin() as connection:
-            connection.execute(_JOBS.update().where(_JOBS.c.job_id == str(job_id)).values(**values))
+    def _known(self, connection: Connection, job_id: Bytes32) -> PayerJob:
+        found = self._find(connection, job_id)
+        if found is None:
+            raise GateError(
+                "G-job-unknown", "this payer knows no such job", where=str(job_id), do="List them with: opgate pay jobs"
+            )
+        return found
 
     def _find(self, connection: Connection, job_id: Bytes32) -> PayerJob | None:
         row = connection.execute(_JOBS.select().where(_JOBS.c.job_id == str(job_id))).mappings().first()
@@ -212,17 +244,32 @@ def _keep_cap(spent: int, per_day: int | None) -> None:
         raise GateError("G6-per-day", "above the cap per day", expected=f"{per_day} wei", found=f"{spent} wei")
 
 
+def _signed_since(connection: Connection, moment: int) -> int:
+    """Wei of all jobs drafted since a moment whose terms the payer signed, but those that gave the money back."""
+    open_or_paid = sa.or_(_JOBS.c.closed_by.is_(None), _JOBS.c.closed_by.not_in(_REFUNDED))
+    rows = connection.execute(_JOBS.select().where(_JOBS.c.created_at >= moment, open_or_paid)).mappings()
+    terms = (_job(dict(row)).terms for row in rows)
+    return sum(int(signed.terms.amount) for signed in terms if signed.payer_signature is not None)
+
+
 def _job(row: dict[str, Any]) -> PayerJob:
-    return PayerJob(
-        job_id=Bytes32.from_json(row["job_id"]),
-        created_at=row["created_at"],
-        provider_url=row["provider_url"],
-        terms=canonical.decode(SignedTerms, row["terms"], where="ledger"),
-        inputs=row["inputs"],
-        evidence=canonical.from_builtins(Evidence, json.loads(row["evidence"]), where="ledger"),
-        bundle=Bytes32.from_json(row["bundle"]) if row["bundle"] else None,
-        closed_by=row["closed_by"],
-    )
+    try:
+        return PayerJob(
+            job_id=Bytes32.from_json(row["job_id"]),
+            created_at=row["created_at"],
+            provider_url=row["provider_url"],
+            terms=canonical.decode(SignedTerms, row["terms"], where="ledger"),
+            inputs=row["inputs"],
+            evidence=canonical.from_builtins(
+                Evidence, canonical.parse(row["evidence"], where="ledger"), where="ledger"
+            ),
+            bundle=Bytes32.from_json(row["bundle"]) if row["bundle"] else None,
+            closed_by=row["closed_by"],
+        )
+    except (VerifierError, ValueError, TypeError) as error:
+        raise GateError(
+            "G-ledger-row", "a job in the payer's database is damaged", where=str(row["job_id"]), found=str(error)[:200]
+        ) from error
 
 
 def _durable(connection: Any, _record: object) -> None:
