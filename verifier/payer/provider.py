@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -19,8 +21,12 @@ if TYPE_CHECKING:
     from verifier.statement.scalars import Bytes32
 
 _TIMEOUT_S = 60.0
+_WHOLE_ANSWER_S = 120.0
 _MAX_ANSWER = 1 << 20
 _JSON = {"content-type": "application/json"}
+# No compression: a bomb would be unpacked before its size could be counted.
+_PLAIN = {"accept-encoding": "identity"}
+_CODE = re.compile(r"[A-Z][0-9]?-[a-z0-9-]{1,60}\Z")
 
 
 class Provider:
@@ -44,7 +50,7 @@ class Provider:
 
     def circuits(self) -> Any:
         """What the provider says it proves, as parsed JSON."""
-        return json.loads(self._ask("GET", "/v1/circuits"))
+        return self._ask_json("/v1/circuits")
 
     def quote(self, circuit_id: Bytes32) -> SignedQuote:
         """A signed quote; its signature is not checked here."""
@@ -62,7 +68,7 @@ class Provider:
 
     def job(self, job_id: Bytes32) -> dict[str, Any]:
         """What the provider says of a job."""
-        value = json.loads(self._ask("GET", f"/v1/jobs/{job_id}"))
+        value = self._ask_json(f"/v1/jobs/{job_id}")
         return value if isinstance(value, dict) else {}
 
     def bundle(self, job_id: Bytes32) -> bytes:
@@ -77,39 +83,60 @@ class Provider:
         """Hand the provider the payer's release; the provider submits it."""
         self._ask("POST", f"/v1/jobs/{release.release.job_id}/release", canonical.encode(release))
 
+    def _ask_json(self, path: str) -> Any:
+        try:
+            return json.loads(self._ask("GET", path))
+        except (ValueError, RecursionError) as error:
+            where = f"GET {self.url}{path}"
+            raise UndecidedError("W-answer", "the provider's answer is no JSON", where=where, do="Try again") from error
+
     def _ask(self, method: str, path: str, body: bytes | None = None, *, limit: int = _MAX_ANSWER) -> bytes:
         where = f"{method} {self.url}{path}"
+        headers = _PLAIN | (_JSON if body is not None else {})
+        until = time.monotonic() + _WHOLE_ANSWER_S
         try:
-            with self._http.stream(method, path, content=body, headers=_JSON if body is not None else {}) as answer:
-                raw = b""
-                for part in answer.iter_bytes():
+            with self._http.stream(method, path, content=body, headers=headers) as answer:
+                if answer.headers.get("content-encoding", "identity").strip().lower() != "identity":
+                    raise UndecidedError("W-answer", "the provider's answer is compressed, unasked", where=where)
+                raw = bytearray()
+                for part in answer.iter_raw():
                     raw += part
                     if len(raw) > limit:
                         raise UndecidedError("W-answer", "the provider's answer is too large", where=where)
+                    if time.monotonic() > until:
+                        raise UndecidedError("W-answer", "the provider's answer comes too slowly", where=where)
                 if answer.is_success:
-                    return raw
-                raise _problem(answer.status_code, raw, where)
-        except httpx.HTTPError as error:
+                    return bytes(raw)
+                raise _problem(answer.status_code, bytes(raw), where)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UndecidedError(
                 "W-unreachable", "the provider does not answer", where=where, found=repr(error)[:200], do="Try again"
             ) from error
 
 
 def _problem(status: int, raw: bytes, where: str) -> ServiceError | UndecidedError:
-    """The error that a problem+json answer stands for; codes come from outside, so they are cut and marked."""
+    """The error that a problem+json answer stands for.
+
+    Its words come from outside and go to a terminal: they are cut, and what is not printable is replaced, since control
+    characters could write over what was printed before. A code that is not formed as ours is not taken.
+    """
     try:
         value = json.loads(raw)
-        fields = {
-            name: str(value.get(name, ""))[:300] for name in ("code", "message", "detail", "expected", "found", "do")
-        }
+        names = ("code", "message", "detail", "expected", "found", "do")
+        fields = {name: _printable(str(value.get(name, ""))[:300]) for name in names}
     except (ValueError, AttributeError, RecursionError):
-        fields = {"code": "", "message": raw[:200].decode(errors="replace")}
+        fields = {"message": _printable(raw[:200].decode(errors="replace"))}
     kind = UndecidedError if status >= 500 else ServiceError
+    code = fields.get("code", "")
     return kind(
-        fields["code"] or f"W-http-{status}",
+        code if _CODE.match(code) else f"W-http-{status}",
         fields.get("message") or fields.get("detail") or f"the provider answers {status}",
         where=where,
         expected=fields.get("expected", ""),
         found=fields.get("found", ""),
         do=fields.get("do", ""),
     )
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
