@@ -10,7 +10,7 @@ NPM = $(shell command -v npm || echo "$(NODE_BIN) $(NPM_CLI)")
 PACKAGES := circuits prover verifier workers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format contracts requirements clean
+.PHONY: help setup demo test long lint format contracts requirements clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ demo: setup ## The whole story on this machine: jobs paid, attacks not paid, aud
 
 test: setup ## Every test, with real Redis, PostgreSQL, chain and worker processes
 	$(BIN)/python -m pytest
+
+long: setup ## The long forms: kill -9 of every process of the demo
+	OPGATE_LONG=1 $(BIN)/python -m pytest tests/integration
 
 lint: setup ## ruff, mypy, import rules, lock files and compiled contracts
 	$(BIN)/ruff check .

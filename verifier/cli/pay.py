@@ -21,7 +21,6 @@ from verifier.errors import (
     GateError,
     UndecidedError,
     UsageError,
-    VerifierError,
 )
 from verifier.files import read_regular
 from verifier.payer.inputs import read_input
@@ -428,7 +427,7 @@ def _show_verdict(shared: Context, verdict: Verdict, job: PayerJob, *, as_json: 
     else:
         print_verdict(shared.console, verdict)
     if verdict.outcome == "VALID" and verdict.job_id != job.job_id:
-        raise VerifierError("G4-other-job", "the bundle is valid, but for another job", expected=str(job.job_id))
+        raise GateError("G4-other-job", "the bundle is valid, but for another job", expected=str(job.job_id))
     raise typer.Exit({"VALID": EXIT_DONE, "INVALID": EXIT_REFUSED}.get(verdict.outcome, EXIT_UNDECIDED))
 
 

@@ -40,6 +40,7 @@ _ABOUT = {
     "policy": "Check a policy file and say in words what it accepts.",
     "provider": "See and steer a provider's jobs.",
     "serve": "Run the provider's HTTP service.",
+    "sweep": "Run the provider's sweeper in a process of its own.",
     "verify": "Verify a proof bundle against circuit and policy.",
     "worker": "Run a Celery worker that proves.",
 }
@@ -133,7 +134,9 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
     except typer.Exit as error:
         return int(error.exit_code)
-    except Exception as error:  # noqa: BLE001 - a traceback must not look like INVALID
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - no traceback, of a Rust panic neither, must look like INVALID
         if os.environ.get("OPGATE_TRACEBACK"):
             traceback.print_exc()
         inner = OpgateError(

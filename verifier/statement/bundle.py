@@ -35,8 +35,8 @@ class ProofBundle(
     """One job's claim and proof.
 
     `inputs` and `outputs` hold one tuple of integers a tensor, row-major, in the manifest's order. A circuit with
-    hashed inputs has `input_hash` instead of `inputs`. Origin `delivered` carries the provider's Delivery signature and its
-    receipt; origin `chain` carries the evidence of the closing transaction instead.
+    hashed inputs has `input_hash` instead of `inputs`. Origin `delivered` carries the provider's Delivery signature and
+    its receipt; origin `chain` carries the evidence of the closing transaction instead.
     """
 
     origin: Literal["delivered", "chain"]

@@ -17,7 +17,8 @@ class ChainEvidence(
     """A mined transaction and its receipt, provable against a block header; who is trusted for the header is named.
 
     `transaction` and `receipt` are the consensus encodings (EIP-2718), `header` the RLP of the block's header,
-    `receipt_proof` the nodes of the receipts trie from its root to the receipt at `index`.
+    `receipt_proof` the nodes of the receipts trie from its root to the receipt at `index`, then those of the
+    transactions trie from its root to the transaction: without them a true receipt could be paired with a false call.
     """
 
     chain_id: Count
