@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from verifier.chain_evidence import check_event
+from verifier.errors import UndecidedError, VerifierError
 from verifier.payment.closing import bundle_from_chain
 from verifier.payment.evidence import fetch_evidence
 from verifier.payment.gate import judged_by
@@ -32,6 +34,9 @@ def settle(payer: Payer, job: PayerJob, *, now: int) -> None:
 
     Where the chain still holds the money, or was asked before, nothing happens. Should a crash come between the archive
     and the ledger, the entry is written a second time, which an audit takes.
+
+    Raises:
+        UndecidedError: E-rpc-evidence where the node names a transaction that did not do it; nothing is archived.
     """
     if job.closed_by is not None:
         return
@@ -50,7 +55,7 @@ def settle(payer: Payer, job: PayerJob, *, now: int) -> None:
         if payer.escrow.closed_by_proof(job.job_id):
             closed_by = "proof"
             blobs |= _shown_by_proof(payer, job, closing)
-        elif job.bundle is not None:
+        else:
             blobs |= _kept(payer, job)
     digests = {role: canonical.sha256(blob) for role, blob in blobs.items()} | judged_by(job)
     entry = LogEntry(kind=kind, job_id=job.job_id, recorded_at=Timestamp(now), digests=digests)
@@ -60,21 +65,44 @@ def settle(payer: Payer, job: PayerJob, *, now: int) -> None:
 
 def _evidence(payer: Payer, job: PayerJob, event: EventName) -> ChainEvidence | None:
     found = payer.escrow.events((event,), job_id=job.job_id)
-    return fetch_evidence(payer.chain, found[-1].transaction_hash) if found else None
+    if not found:
+        return None
+    evidence = fetch_evidence(payer.chain, found[-1].transaction_hash)
+    try:
+        check_event(evidence, event, job.terms.domain, job.job_id)
+    except VerifierError as error:
+        # what is archived stays for ever: an entry with the evidence of something else would look like damage
+        raise UndecidedError(
+            "E-rpc-evidence",
+            f"the node names a transaction that logged no {event} of this job",
+            where=str(found[-1].transaction_hash),
+            found=error.code,
+            do="Ask another node",
+        ) from error
+    return evidence
 
 
 def _shown_by_proof(payer: Payer, job: PayerJob, closing: ChainEvidence) -> dict[str, bytes]:
+    """The bundle that the closing transaction shows; the kept one where it went through a contract that hides the call.
+
+    Anyone may close by proof, in whatever way: it must not keep the payer from archiving that the job was closed.
+    """
     circuit, acceptance = payer.circuit_of(job), job.terms.acceptance
     if acceptance is None:
-        return {}
-    bundle = bundle_from_chain(
-        closing,
-        domain=job.terms.domain,
-        terms=job.terms.terms,
-        manifest=circuit.manifest,
-        acceptance=acceptance,
-    )
+        return _kept(payer, job)
+    try:
+        bundle = bundle_from_chain(
+            closing,
+            domain=job.terms.domain,
+            terms=job.terms.terms,
+            manifest=circuit.manifest,
+            acceptance=acceptance,
+        )
+    except VerifierError:
+        return _kept(payer, job)
     verdict = verify(bundle, circuit, payer.policy_of(job))
+    if verdict.outcome != "VALID":
+        return _kept(payer, job)
     return {"bundle": canonical.encode(bundle), "verdict": canonical.encode(verdict)}
 
 

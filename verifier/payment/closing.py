@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from verifier.chain_evidence import check_evidence
 from verifier.errors import VerifierError
 from verifier.instances import SELECTOR
+from verifier.keccak import keccak256
 from verifier.statement.bundle import ProofBundle, ProofBytes
 from verifier.statement.scalars import FieldElement
 from verifier.tensors import from_words
@@ -32,19 +33,13 @@ def bundle_from_chain(
 
     Raises:
         VerifierError: V3-evidence-… where the evidence does not hold together, V3-calldata where the transaction holds
-            no verifier call of this circuit's shape.
+            no verifier call of this circuit's shape with the instances that it released; V5-word-range.
     """
-    call = _verifier_call(check_evidence(evidence).transaction_input)
-    proof_len = int.from_bytes(call[68:100])
-    start = _HEAD + proof_len + 32
-    words = call[start:]
-    if proof_len != manifest.proof_len or len(words) != 32 * manifest.n_instances:
-        raise VerifierError(
-            "V3-calldata",
-            "the transaction's call has another shape than the circuit",
-            expected=f"{manifest.proof_len} bytes and {manifest.n_instances} instances",
-            found=f"{proof_len} bytes and {len(words) // 32} instances",
-        )
+    checked = check_evidence(evidence)
+    released = {log.data for log in checked.events("Released", domain, terms.job_id(domain))}
+    call = _verifier_call(checked.transaction_input, manifest, released)
+    proof_len = int(manifest.proof_len)
+    words = call[_HEAD + proof_len + 32 :]
     hashed = manifest.visibility == "hashed"
     return ProofBundle(
         origin="chain",
@@ -60,21 +55,27 @@ def bundle_from_chain(
     )
 
 
-def _verifier_call(transaction_input: bytes) -> bytes:
-    """The last argument of release_by_proof: the verifier's calldata, found by its length word and its selector.
+def _verifier_call(transaction_input: bytes, manifest: CircuitManifest, released: set[bytes]) -> bytes:
+    """The verifier's calldata inside a transaction's: of the circuit's shape, its instances those that were released.
 
-    The escrow takes one dynamic argument, after terms and its offset, so the bytes end the calldata.
+    Whoever closed the job may have done it through a contract of theirs, with bytes around the call that look like
+    another one: only the hash that the escrow logged tells which it is.
     """
-    index = transaction_input.rfind(SELECTOR + (64).to_bytes(32))
-    if index < 36:
-        raise VerifierError("V3-calldata", "the transaction holds no verifier call", expected="release_by_proof")
-    size = int.from_bytes(transaction_input[index - 32 : index])
-    call = transaction_input[index : index + size]
-    if len(call) != size or size < _HEAD + 32:
-        raise VerifierError(
-            "V3-calldata", "the verifier call is cut off", expected=f"{size} bytes", found=f"{len(call)}"
-        )
-    return call
+    head = SELECTOR + (64).to_bytes(32) + (96 + manifest.proof_len).to_bytes(32) + manifest.proof_len.to_bytes(32)
+    count = int(manifest.n_instances)
+    size = _HEAD + int(manifest.proof_len) + 32 + 32 * count
+    index = transaction_input.find(head)
+    while index >= 0:
+        call = transaction_input[index : index + size]
+        if len(call) == size and keccak256(call[size - 32 * count :]) in released:
+            return call
+        index = transaction_input.find(head, index + 1)
+    raise VerifierError(
+        "V3-calldata",
+        "the transaction shows no verifier call for what was released",
+        expected=f"{manifest.proof_len} bytes of proof and {count} instances",
+        found=f"{len(transaction_input)} bytes of calldata, and {len(released)} releases of this job",
+    )
 
 
 def _values(words: bytes, spec: TensorSpec) -> tuple[TensorInt, ...]:
