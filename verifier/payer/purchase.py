@@ -36,10 +36,14 @@ if TYPE_CHECKING:
     from verifier.statement.bundle import ProofBundle
     from verifier.statement.scalars import Address
     from verifier.statement.terms import SignedQuote, SignedRelease
-    from verifier.statement.verdict import Verdict
+    from verifier.statement.verdict import TermsVerdict, Verdict
 
 FUND_WINDOW_S = 300
 """How long after drafting the terms the money may be locked; a payer that waits longer drafts anew."""
+MAX_SECONDS = 7 * 86_400
+"""The longest that money is locked, whatever a provider asks for."""
+MAX_CLOCK_LEAD_S = 3_600
+"""How far a chain's newest block may be ahead of this machine: a lying node must not move a deadline away."""
 
 
 class Draft(NamedTuple):
@@ -110,7 +114,8 @@ class Payer:
 
         Raises:
             EscrowError: E-verifier-code where the address of the quote does not hold the circuit's code,
-                E-deadline where the provider asks for more time.
+                E-deadline where the provider asks for more time, or the money would be locked for too long.
+            UndecidedError: E-rpc-time where clock and chain are far apart.
         """
         quote = signed.quote
         if self.chain.code_hash(quote.verifier) != circuit.manifest.evm.code_hash:
@@ -127,7 +132,22 @@ class Payer:
                 expected=f"{quote.min_seconds} s or more",
                 found=f"{seconds} s",
             )
+        if seconds > MAX_SECONDS:
+            raise EscrowError(
+                "E-deadline",
+                "the money would be locked for too long",
+                expected=f"at most {MAX_SECONDS} s",
+                found=f"{seconds} s",
+            )
         start = max(now, self.chain.block_time())
+        if start > now + MAX_CLOCK_LEAD_S:
+            raise UndecidedError(
+                "E-rpc-time",
+                "the chain's time is far ahead of this machine's",
+                expected=f"at most {now + MAX_CLOCK_LEAD_S}",
+                found=str(start),
+                do="Set this machine's clock, or ask another node",
+            )
         terms = JobTerms(
             payer=self._address,
             provider=quote.provider,
@@ -150,11 +170,7 @@ class Payer:
             VerifierError: with the code of the step that fails; nothing was kept.
             UndecidedError: the terms could not be judged.
         """
-        verdict = check_terms(draft.terms.terms, draft.terms.domain, circuit, self.policy)
-        if verdict.outcome == "UNDECIDED":
-            raise UndecidedError(str(verdict.code), "the terms could not be judged", found=str(verdict.message))
-        if verdict.outcome != "VALID":
-            raise VerifierError(str(verdict.code), "the terms are not acceptable", found=str(verdict.message))
+        verdict = self._judge_terms(draft.terms, circuit)
         evidence = Evidence(
             policy=self.archive.store(canonical.encode(self.policy)),
             manifest=self.archive.store(canonical.encode(circuit.manifest)),
@@ -199,20 +215,29 @@ class Payer:
     def fund(self, job: PayerJob) -> PayerJob:
         """Sign the terms and lock the money; funded already is success.
 
+        The policy of now is asked once more before the signature: it may have changed since the terms were drafted, and
+        afterwards it has no force.
+
         Raises:
-            EscrowError: E-acceptance without the provider's Acceptance, E-… as the escrow refuses.
+            EscrowError: E-acceptance without the provider's Acceptance, E-other-escrow or E-other-payer where the job
+                is not this payer's here, E-… as the escrow refuses.
+            VerifierError: with the code of the step that the policy of now refuses.
+            GateError: G6-per-day above the policy's cap.
+            UndecidedError: the terms could not be judged.
         """
+        self._check_mine(job)
         signed = job.terms
         acceptance = signed.acceptance
         if acceptance is None:
             raise EscrowError("E-acceptance", "there is no Acceptance yet", do=f"opgate pay accept {job.job_id}")
         self.escrow.check()
         if signed.payer_signature is None:
+            self._judge_terms(signed, self.circuit_of(job))
             signature = self._key.sign_digest(signing_digest(signed.domain.separator(), signed.terms))
             signed = SignedTerms(
                 domain=signed.domain, terms=signed.terms, payer_signature=signature, acceptance=signed.acceptance
             )
-            self.ledger.sign_terms(job.job_id, signed)
+            signed = self.ledger.sign_terms(job.job_id, signed, per_day=self.policy.amounts.per_day).terms
         terms, payer = signed.terms, signed.payer_signature or b""
         if self.chain.allowance(terms.token, terms.payer, self.escrow.address) >= terms.amount:
             self.escrow.fund(terms, acceptance=acceptance, payer_signature=payer)
@@ -251,22 +276,61 @@ class Payer:
 
         Raises:
             GateError: G-bundle where no valid bundle was fetched, else as `Gate.release`.
+            EscrowError: E-other-escrow, E-other-payer.
         """
         if job.bundle is None:
             raise GateError("G-bundle", "there is no valid bundle of this job yet", do=f"opgate pay fetch {job.job_id}")
+        self._check_mine(job)
         return self._gate.release(job.job_id, job.bundle, now=now)
 
     def reclaim(self, job: PayerJob) -> None:
-        """Take the money back; the escrow allows it from the deadline on."""
+        """Take the money back; the escrow allows it from the deadline on. E-other-escrow where it is not there."""
+        self._check_escrow(job)
         self.escrow.reclaim(job.terms.terms)
 
     def cancel(self, job: PayerJob) -> None:
-        """Make the terms void before anybody funds them."""
+        """Make the terms void before anybody funds them; E-other-escrow or E-other-payer where they are not ours."""
+        self._check_mine(job)
         self.escrow.cancel(job.terms.terms)
 
     def state(self, job: PayerJob) -> JobState:
-        """Where the escrow says that the job stands."""
+        """Where the escrow says that the job stands; E-other-escrow where it is not that job's."""
+        self._check_escrow(job)
         return self.escrow.state(job.job_id)
+
+    def _judge_terms(self, signed: SignedTerms, circuit: Circuit) -> TermsVerdict:
+        """Steps 1, 2 and 4 under the policy of now; raises unless VALID."""
+        verdict = check_terms(signed.terms, signed.domain, circuit, self.policy)
+        if verdict.outcome == "UNDECIDED":
+            raise UndecidedError(str(verdict.code), "the terms could not be judged", found=str(verdict.message))
+        if verdict.outcome != "VALID":
+            raise VerifierError(str(verdict.code), "the terms are not acceptable", found=str(verdict.message))
+        return verdict
+
+    def _check_escrow(self, job: PayerJob) -> None:
+        """Another escrow does not know the job: it would answer NONE, cancel nothing, or be given an allowance."""
+        domain = job.terms.domain
+        if domain != self.escrow.domain:
+            raise EscrowError(
+                "E-other-escrow",
+                "the job is at another escrow than the policy's on this chain",
+                where=str(job.job_id),
+                expected=f"{domain.verifying_contract} on chain {domain.chain_id}",
+                found=f"{self.escrow.address} on chain {self.escrow.domain.chain_id}",
+                do="Use the policy and the node that the job was made with",
+            )
+
+    def _check_mine(self, job: PayerJob) -> None:
+        self._check_escrow(job)
+        if job.terms.terms.payer != self._address:
+            raise EscrowError(
+                "E-other-payer",
+                "the job is another key's",
+                where=str(job.job_id),
+                expected=str(job.terms.terms.payer),
+                found=str(self._address),
+                do="Name that key with --key",
+            )
 
     def settle(self, job: PayerJob, *, now: int) -> PayerJob:
         """Where the chain has closed the job: archive how, with the chain's evidence. Otherwise nothing happens."""
