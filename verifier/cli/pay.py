@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +19,13 @@ from verifier.errors import (
     EXIT_DONE,
     EXIT_REFUSED,
     EXIT_UNDECIDED,
+    EscrowError,
     GateError,
+    OpgateError,
     UndecidedError,
     UsageError,
 )
-from verifier.files import read_regular
+from verifier.files import read_regular, write_atomic
 from verifier.payer.inputs import read_input
 from verifier.payer.provider import Provider
 from verifier.payer.setup import PayerSettings, held_circuit, open_payer
@@ -97,7 +100,7 @@ def pay(
     """Buy a proved inference, step by step or at once."""
     network = home / "dev" / "network.json"
     if not rpc_url and network.is_file():
-        rpc_url = str(json.loads(network.read_bytes())["rpc"])
+        rpc_url = _dev_rpc(network)
     if not rpc_url:
         raise UsageError("U-rpc", "no chain is named", do="Set OPGATE_RPC_URL, or start opgate dev in this home")
     folder = home / "payer"
@@ -198,7 +201,7 @@ def fetch(
     with _job(context, job) as (shared, payer, found), Provider(found.provider_url) as remote:
         raw = remote.bundle(found.job_id)
         if out is not None:
-            out.write_bytes(raw)
+            _write(out, raw)
         _show_verdict(shared, payer.judge(found, raw), found, as_json=as_json)
 
 
@@ -267,7 +270,7 @@ def jobs(context: typer.Context, *, as_json: AsJson = False) -> None:
     shared: Context = context.obj
     with shared.payer() as payer:
         rows = [
-            {"job_id": str(job.job_id), "state": payer.state(job).name, "closed_by": job.closed_by}
+            {"job_id": str(job.job_id), "state": _state_name(payer, job), "closed_by": job.closed_by}
             for job in payer.ledger.jobs()
         ]
     lines = "\n".join(f"{row['job_id']}  {row['state']:<10} {row['closed_by'] or ''}" for row in rows)
@@ -353,6 +356,26 @@ def describe(payer: Payer, job: PayerJob) -> dict[str, Any]:
     }
 
 
+def _state_name(payer: Payer, job: PayerJob) -> str:
+    """The state for a list, in which a job of another escrow must not hide the others."""
+    try:
+        return payer.state(job).name
+    except EscrowError as error:
+        if error.code != "E-other-escrow":
+            raise
+        return "ELSEWHERE"
+
+
+def _dev_rpc(network: Path) -> str:
+    """The node's URL that `opgate dev` wrote; UsageError where its file cannot be read."""
+    try:
+        return str(json.loads(read_regular(network, limit=1 << 16))["rpc"])
+    except (OpgateError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UsageError(
+            "U-rpc", "opgate dev's file cannot be read", where=str(network), found=str(error)[:200], do="--rpc-url URL"
+        ) from error
+
+
 def _draft(payer: Payer, remote: Provider, circuit: Circuit, input_file: Path, seconds: int) -> PayerJob:
     now = _now()
     signed = payer.quote(remote, circuit, now=now)
@@ -389,7 +412,7 @@ def _wait(shared: Context, payer: Payer, remote: Provider, job: PayerJob, *, qui
         started = time.monotonic()
         while True:
             answer = _ask_state(remote, job.job_id)
-            state = str(answer.get("state", "unknown"))[:40]
+            state = _state_word(answer.get("state"))
             if answer.get("bundle_sha256") or state in ("declined", "failed", "expired") or state.startswith("closed"):
                 return state
             if _now() >= job.terms.terms.deadline:
@@ -403,6 +426,11 @@ def _wait(shared: Context, payer: Payer, remote: Provider, job: PayerJob, *, qui
                 task, completed=min(time.monotonic() - started, expected * 0.98), description=f"{state:<10}"
             )
             time.sleep(_POLL_S)
+
+
+def _state_word(said: object) -> str:
+    """The provider's word for a state, where it is one: it goes to a terminal, and into rich's markup."""
+    return said if isinstance(said, str) and re.fullmatch(r"[a-z_]{1,40}", said) else "unknown"
 
 
 def _ask_state(remote: Provider, job_id: Bytes32) -> dict[str, Any]:
@@ -429,6 +457,14 @@ def _show_verdict(shared: Context, verdict: Verdict, job: PayerJob, *, as_json: 
     if verdict.outcome == "VALID" and verdict.job_id != job.job_id:
         raise GateError("G4-other-job", "the bundle is valid, but for another job", expected=str(job.job_id))
     raise typer.Exit({"VALID": EXIT_DONE, "INVALID": EXIT_REFUSED}.get(verdict.outcome, EXIT_UNDECIDED))
+
+
+def _write(path: Path, raw: bytes) -> None:
+    """Write whole or not at all, never through a link; UsageError where the file system refuses."""
+    try:
+        write_atomic(path, raw)
+    except OSError as error:
+        raise UsageError("U-out", "the file cannot be written", where=str(path), found=str(error)[:200]) from error
 
 
 @contextmanager
