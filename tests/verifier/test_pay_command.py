@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tests.vectors.cases import read_base
-from verifier.cli import pay
+from verifier.cli import waiting
 from verifier.cli.root import run
 from verifier.errors import EXIT_USAGE, UndecidedError
 from verifier.statement.terms import SignedTerms
@@ -51,11 +51,11 @@ class Parts:
 )
 def test_a_state_is_a_word_or_unknown(said: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Found by reading: the state "[/]" ended `opgate pay wait` with rich's MarkupError, after the job was funded."""
-    monkeypatch.setattr(pay, "_POLL_S", 0.0)
+    monkeypatch.setattr(waiting, "_POLL_S", 0.0)
     parts: Any = Parts()
     remote: Any = SayingProvider(said, UndecidedError("W-answer", "junk"), "running", "failed")
-    monkeypatch.setattr(pay, "_now", lambda: 0)
-    assert pay._wait(parts, parts, remote, parts, quiet=False) == "failed"
+    monkeypatch.setattr(waiting.time, "time", lambda: 0)
+    assert waiting.wait_for_bundle(parts.console, parts, remote, parts, quiet=False) == "failed"
     printed = cast("io.StringIO", parts.console.file).getvalue()
     assert "\x1b[2Kclosed" not in printed
 

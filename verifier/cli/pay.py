@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from verifier.cli.policy import load_policy
 from verifier.cli.verify import EXIT_OF, print_verdict
+from verifier.cli.waiting import wait_for_bundle, wait_until_closed
 from verifier.errors import (
     EXIT_DONE,
     EXIT_REFUSED,
@@ -22,7 +21,6 @@ from verifier.errors import (
     EscrowError,
     GateError,
     OpgateError,
-    UndecidedError,
     UsageError,
 )
 from verifier.files import read_regular, write_atomic
@@ -32,8 +30,6 @@ from verifier.payer.setup import PayerSettings, held_circuit, open_payer
 from verifier.payment.gate import Limits
 from verifier.payment.states import JobState
 from verifier.statement import canonical
-from verifier.statement.certificates import CostRecord
-from verifier.statement.scalars import Bytes32
 from verifier.statement.terms import SignedTerms
 from verifier.tensors import dequantise
 from verifier.verify import check_terms
@@ -66,8 +62,6 @@ Confirmations = Annotated[int, typer.Option(help="Blocks that must stand on top 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or its beginning.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 _HOME = Path(".opgate")
-_POLL_S = 0.3
-_UNKNOWN_S = 10.0
 
 
 class Context:
@@ -185,7 +179,7 @@ def fund(context: typer.Context, job: JobName, *, as_json: AsJson = False) -> No
 def wait(context: typer.Context, job: JobName, *, as_json: AsJson = False) -> None:
     """Wait until the provider has a bundle, or says that it will have none."""
     with _job(context, job) as (shared, payer, found), Provider(found.provider_url) as remote:
-        state = _wait(shared, payer, remote, found, quiet=as_json)
+        state = wait_for_bundle(shared.console, payer, remote, found, quiet=as_json)
         _say(shared, as_json, {"state": state}, f"the provider says: {state}")
 
 
@@ -313,7 +307,7 @@ def buy(
             _say(shared, as_json, describe(payer, job) | {"seconds": _rounded(clock)}, f"job {job.job_id} is funded")
             return
         with step(clock, "prove", "proved by the provider"):
-            _wait(shared, payer, remote, job, quiet=True)
+            wait_for_bundle(shared.console, payer, remote, job, quiet=True)
         with step(clock, "verify", "bundle fetched and verified here"):
             verdict = payer.fetch(remote, job)
         if verdict.outcome != "VALID":
@@ -324,7 +318,7 @@ def buy(
             return
         with step(clock, "release", "release signed by the gate, closed on the chain"):
             remote.release(payer.release(job, now=_now()))
-            _until_closed(payer, job)
+            wait_until_closed(payer, job)
         job = payer.settle(job, now=_now())
         history = describe(payer, job)
     if as_json:
@@ -392,60 +386,6 @@ def _judge_terms(shared: Context, path: Path, *, as_json: bool) -> None:
     text = f"{verdict.outcome} {verdict.code or ''} {verdict.message or ''}"
     _say(shared, as_json, canonical.to_builtins(verdict), text)
     raise typer.Exit(EXIT_OF[verdict.outcome])
-
-
-def _wait(shared: Context, payer: Payer, remote: Provider, job: PayerJob, *, quiet: bool) -> str:
-    """Poll until there is a bundle; the bar is the owner's measured seconds, where a cost record tells them."""
-    records = (signed.record for signed in payer.circuit_of(job).records)
-    cost = next((float(record.measured.prove_seconds) for record in records if isinstance(record, CostRecord)), 0.0)
-    expected = cost or _UNKNOWN_S
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=shared.console,
-        transient=True,
-        disable=quiet,
-    ) as progress:
-        task = progress.add_task(f"proving, about {expected:.0f} s", total=expected)
-        started = time.monotonic()
-        while True:
-            answer = _ask_state(remote, job.job_id)
-            state = _state_word(answer.get("state"))
-            if answer.get("bundle_sha256") or state in ("declined", "failed", "expired") or state.startswith("closed"):
-                return state
-            if _now() >= job.terms.terms.deadline:
-                raise GateError(
-                    "G-deadline",
-                    "the deadline passed without a bundle",
-                    found=state,
-                    do=f"opgate pay reclaim {job.job_id}",
-                )
-            progress.update(
-                task, completed=min(time.monotonic() - started, expected * 0.98), description=f"{state:<10}"
-            )
-            time.sleep(_POLL_S)
-
-
-def _state_word(said: object) -> str:
-    """The provider's word for a state, where it is one: it goes to a terminal, and into rich's markup."""
-    return said if isinstance(said, str) and re.fullmatch(r"[a-z_]{1,40}", said) else "unknown"
-
-
-def _ask_state(remote: Provider, job_id: Bytes32) -> dict[str, Any]:
-    """The provider's word, or none while it does not answer: it may come back before the deadline."""
-    try:
-        return remote.job(job_id)
-    except UndecidedError:
-        return {"state": "unreachable"}
-
-
-def _until_closed(payer: Payer, job: PayerJob) -> None:
-    while payer.state(job) is JobState.FUNDED:
-        if _now() >= job.terms.terms.deadline:
-            raise GateError("G-deadline", "the deadline passed before the release was sent", where=str(job.job_id))
-        time.sleep(_POLL_S)
 
 
 def _show_verdict(shared: Context, verdict: Verdict, job: PayerJob, *, as_json: bool) -> None:
