@@ -38,9 +38,9 @@ class Verdict(
     """The outcome for one bundle. INVALID is about this bundle, never about the job: other bytes may still be valid."""
 
     outcome: Outcome
-    job_id: Bytes32 | None
-    assurance: Assurance | None
-    checked: CheckedAgainst | None
+    job_id: Bytes32 | None = None
+    assurance: Assurance | None = None
+    checked: CheckedAgainst | None = None
     shown: tuple[Text, ...]
     not_shown: tuple[Text, ...]
     step: Count | None = None
@@ -54,9 +54,9 @@ class TermsVerdict(
     """The outcome of steps 1, 2 and 4 for terms, before money moves."""
 
     outcome: Outcome
-    job_id: Bytes32 | None
-    assurance: Assurance | None
-    checked: CheckedAgainst | None
+    job_id: Bytes32 | None = None
+    assurance: Assurance | None = None
+    checked: CheckedAgainst | None = None
     step: Count | None = None
     code: Text | None = None
     message: Text | None = None
