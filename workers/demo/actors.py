@@ -63,10 +63,12 @@ class Actors:
                 start_new_session=True,
             )
 
-    def begin(self, *words: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        """Start a command that ends by itself and prints JSON; `finish` waits for it."""
+    def begin(
+        self, *words: str, environment: Mapping[str, str], through: tuple[str, ...] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Start a command that ends by itself and prints JSON; `finish` waits for it. `through` is put before it."""
         return subprocess.Popen(
-            _command((*words, "--json")),
+            [*through, *_command((*words, "--json"))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -88,9 +90,9 @@ class Actors:
             raise Refused(process.returncode, answer)
         return dict(answer)
 
-    def call(self, *words: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    def call(self, *words: str, environment: Mapping[str, str], through: tuple[str, ...] = ()) -> dict[str, Any]:
         """Run a command to its end and give its JSON."""
-        return self.finish(self.begin(*words, environment=environment))
+        return self.finish(self.begin(*words, environment=environment, through=through))
 
     def kill(self, name: str) -> None:
         """SIGKILL an actor with all that it started, as a crash or an attacker would."""

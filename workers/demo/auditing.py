@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
+import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +17,24 @@ if TYPE_CHECKING:
     from workers.demo.setting import Stage
 
 
+@functools.cache
+def _without_network() -> tuple[str, ...]:
+    """The words before a command that give it a network namespace of its own, with nothing in it."""
+    words = ("unshare", "-rn")
+    try:
+        allowed = subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        allowed = False
+    return words if allowed else ()
+
+
 def audit(stage: Stage) -> None:
     """Audit the archive; then flip one byte of one proof, and remove one entry, each on a copy: both must be named."""
     started = time.monotonic()
     archive = stage.party("payer") / "payer" / "archive"
     report = _audit(stage, archive)
-    stage.tell.line(
-        "auditor", f"{report['entries']} entries, clean: {report['clean']}, no key, no network", since=started
-    )
+    alone = "no key, no network" if _without_network() else "no key"
+    stage.tell.line("auditor", f"{report['entries']} entries, clean: {report['clean']}, {alone}", since=started)
     damaged = [("flipped byte", _flip_a_proof), ("removed entry", _remove_an_entry)]
     found: list[dict[str, Any]] = []
     for kind, damage in damaged:
@@ -42,9 +54,9 @@ def audit(stage: Stage) -> None:
 
 
 def _audit(stage: Stage, folder: Path) -> dict[str, Any]:
-    """Run `opgate audit` in a process that has no key in its environment."""
+    """Run `opgate audit` in a process that has no key, and no network where the system lets us take it away."""
     try:
-        return stage.actors.call("audit", str(folder), environment={})
+        return stage.actors.call("audit", str(folder), environment={}, through=_without_network())
     except Refused as refused:
         return refused.answer
 

@@ -61,14 +61,15 @@ def run(actors: Actors, tell: Teller, keep: Path | None) -> None:
     """The story: deadlines of b and c run while the attacks are tried on a."""
     stage = set_stage(actors, tell, actors.stage)
     tell.title("Jobs, each 5 OPG")
-    vanished = story.begin_vanishing(stage)
-    silent_since = time.monotonic()
-    silent = story.begin_silent(stage)
-    story.decline(stage)
     bundle = stage.home / "a.json"
-    honest = story.prove_honest(stage, bundle)
+    with tell.doing("four jobs are ordered, one is proved", 20):
+        vanished = story.begin_vanishing(stage)
+        silent_since = time.monotonic()
+        silent = story.begin_silent(stage)
+        story.decline(stage)
+        honest = story.prove_honest(stage, bundle)
     tell.title("Attacks on job a, which is funded and proved, and on job c")
-    with open_attacks(stage, bundle) as attacks:
+    with open_attacks(stage, bundle) as attacks, tell.doing("eight attacks, the last at the deadline of job c", 25):
         attacks.output_changed()
         attacks.one_more()
         attacks.proof_of_another_job(silent["job_id"])
@@ -78,9 +79,10 @@ def run(actors: Actors, tell: Teller, keep: Path | None) -> None:
         attacks.junk()
         attacks.release_after_deadline(vanished["job_id"])
     tell.title("How the jobs end")
-    story.finish_honest(stage, honest)
-    story.finish_silent(stage, silent, silent_since)
-    story.reclaim(stage, vanished)
+    with tell.doing("release, proof on chain, reclaim", 10):
+        story.finish_honest(stage, honest)
+        story.finish_silent(stage, silent, silent_since)
+        story.reclaim(stage, vanished)
     tell.title("Audit of the payer's archive, years later")
     audit(stage)
     if keep is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
@@ -44,6 +45,10 @@ class Teller:
     def title(self, text: str) -> None:
         """A chapter."""
         self.console.print(f"\n[bold]{text}[/]")
+
+    def doing(self, text: str, seconds: int) -> AbstractContextManager[object]:
+        """Say what is going on now and about how long it takes; gone when it is done, and never in a file."""
+        return self.console.status(f"{text}, about {seconds} s")
 
     def line(self, who: str, text: str, *, since: float | None = None) -> None:
         """Something that an actor did."""

@@ -94,13 +94,16 @@ def set_stage(actors: Actors, tell: Teller, home: Path) -> Stage:
     tell.title("The stage: every actor is a process of its own")
     started = time.monotonic()
     actors.start("network", "dev", "--home", str(home / "network"), "--json", environment={})
-    network = canonical.decode(Network, actors.wait_for("network", "{").encode(), where="opgate dev")
+    with tell.doing("starting Redis and the chain, deploying token and escrow", 5):
+        network = canonical.decode(Network, actors.wait_for("network", "{").encode(), where="opgate dev")
     tell.line("network", f"chain {network.chain_id} at {network.rpc}, OPG escrow {network.escrow}", since=started)
     stage = Stage(actors, tell, home, network)
     _make_circuit(stage)
     write_policy(stage)
-    _rebuild(stage)
-    _open_shops(stage)
+    with tell.doing("the payer rebuilds the circuit", 12):
+        _rebuild(stage)
+    with tell.doing("two providers deploy the verifier and open", 15):
+        _open_shops(stage)
     return stage
 
 
@@ -141,7 +144,8 @@ def _build(stage: Stage, model: str) -> subprocess.Popen[bytes]:
 
 def _make_circuit(stage: Stage) -> None:
     started = time.monotonic()
-    built = stage.actors.finish(_build(stage, "model.onnx"))
+    with stage.tell.doing("the owner builds a circuit of the model", 12):
+        built = stage.actors.finish(_build(stage, "model.onnx"))
     stage.circuit_id = built["circuit_id"]
     stage.tell.line("owner", f"model.onnx is circuit {stage.circuit_id[:18]}…, {_words(built)}", since=started)
     stage.other_build = _build(stage, "other.onnx")
