@@ -215,11 +215,14 @@ def test_links_lead_to_files(path: Path) -> None:
 
 
 def commands() -> set[tuple[str, ...]]:
-    """The commands in the code of the README: a word, and a second one where the first is a group."""
+    """The commands in the code of the README: a word, and a second one where the first is a group.
+
+    What stands in single quotes is looked for in a log and is no command.
+    """
     code = "\n".join(re.findall(r"```(?:console|bash)\n(.*?)```", read(ROOT / "README.md"), re.DOTALL))
     code += "\n".join(re.findall(r"`([^`\n]+)`", read(ROOT / "README.md")))
     groups = ("circuit", "pay", "policy", "provider", "escrow")
-    words = re.findall(r"(?<![\w.])opgate ([a-z]+)(?: ([a-z]+))?", code)
+    words = re.findall(r"(?<![\w.'])opgate ([a-z]+)(?: ([a-z]+))?", code)
     return {(first, second) if first in groups and second else (first,) for first, second in words}
 
 
