@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import msgspec
@@ -240,3 +241,17 @@ def test_make_targets_of_the_readme_exist() -> None:
     assert {"demo", "test"} <= targets
     makefile = read(ROOT / "Makefile")
     assert [target for target in targets if f"\n{target}:" not in makefile] == []
+
+
+def test_every_base_dependency_is_explained() -> None:
+    wanted = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]["dependencies"]
+    names = {re.split(r"[^\w-]", line)[0] for line in wanted}
+    base = read(ROOT / "docs" / "dependencies.md").partition("## Extras")[0]
+    explained = set(re.findall(r"^\| ([a-z0-9-]+) \|", base, re.MULTILINE))
+    assert explained == names
+
+
+def test_every_decision_is_listed() -> None:
+    pages = {path.name for path in (ROOT / "docs" / "adr").glob("*.md")} - {"README.md"}
+    listed = set(re.findall(r"\]\(([^)/]+\.md)\)", read(ROOT / "docs" / "adr" / "README.md")))
+    assert listed == pages
