@@ -44,6 +44,13 @@ if TYPE_CHECKING:
     from verifier.statement.verdict import Assurance, Opinion, Outcome
 
 
+MAX_GAS = 12_800_000
+"""Of a manifest: its gas cap, 5/4 of it, is then the escrow's greatest, 16,000,000 (`escrow.vy`, MAX_GAS_CAP).
+
+Without a bound, code that never ends would run for years here before its gas is used up.
+"""
+
+
 class _Deal(NamedTuple):
     """What steps 1, 2 and 4 look at: it exists before any money or proof."""
 
@@ -181,6 +188,8 @@ def check_deal(deal: _Deal) -> None:
         )
     if terms.fund_by >= terms.deadline:
         _no("V2-times", "the job could be funded after its deadline", "fund_by < deadline", f"{terms.fund_by} >=")
+    if deal.circuit.manifest.evm.gas > MAX_GAS:
+        _no("V2-gas", "the escrow takes no rule with so much gas", f"at most {MAX_GAS}", deal.circuit.manifest.evm.gas)
     derived = ProofRule.derive(deal.circuit.manifest, terms.rule.verifier)
     if terms.rule != derived:
         names = [name for name in derived.__struct_fields__ if getattr(derived, name) != getattr(terms.rule, name)]
