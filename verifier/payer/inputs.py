@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +29,10 @@ def read_input(path: Path, manifest: CircuitManifest) -> Tensors:
     """
     raw = read_regular(path, limit=MAX_INPUT_BYTES)
     try:
-        value = json.loads(raw)
+        value = canonical.load_foreign(raw, where=str(path))
         tensors = value["input_data"] if isinstance(value, dict) else value
         flat = [list(_flatten(tensor)) for tensor in tensors]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (VerifierError, ValueError, KeyError, TypeError) as error:
         expected = '{"input_data": [[1.0, …]]}, one list a tensor'
         raise VerifierError(
             "V5-input", "the input file cannot be read", where=str(path), expected=expected, found=repr(error)[:200]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from typing import TYPE_CHECKING, Any, Self
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from verifier.bundles import MAX_BUNDLE_BYTES
-from verifier.errors import ServiceError, UndecidedError
+from verifier.errors import ServiceError, UndecidedError, VerifierError
 from verifier.payer.inputs import Tensors, encode_tensors
 from verifier.statement import canonical
 from verifier.statement.terms import SignedQuote, SignedRelease, SignedTerms
@@ -84,10 +83,10 @@ class Provider:
         self._ask("POST", f"/v1/jobs/{release.release.job_id}/release", canonical.encode(release))
 
     def _ask_json(self, path: str) -> Any:
+        where = f"GET {self.url}{path}"
         try:
-            return json.loads(self._ask("GET", path))
-        except (ValueError, RecursionError) as error:
-            where = f"GET {self.url}{path}"
+            return canonical.load_foreign(self._ask("GET", path), where=where)
+        except VerifierError as error:
             raise UndecidedError("W-answer", "the provider's answer is no JSON", where=where, do="Try again") from error
 
     def _ask(self, method: str, path: str, body: bytes | None = None, *, limit: int = _MAX_ANSWER) -> bytes:
@@ -121,10 +120,10 @@ def _problem(status: int, raw: bytes, where: str) -> ServiceError | UndecidedErr
     characters could write over what was printed before. A code that is not formed as ours is not taken.
     """
     try:
-        value = json.loads(raw)
+        value = canonical.load_foreign(raw, where=where)
         names = ("code", "message", "detail", "expected", "found", "do")
         fields = {name: _printable(str(value.get(name, ""))[:300]) for name in names}
-    except (ValueError, AttributeError, RecursionError):
+    except (VerifierError, AttributeError):
         fields = {"message": _printable(raw[:200].decode(errors="replace"))}
     kind = UndecidedError if status >= 500 else ServiceError
     code = fields.get("code", "")

@@ -8,14 +8,14 @@ API key): errors show its host only.
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx
 
-from verifier.errors import EscrowError, UndecidedError
+from verifier.errors import EscrowError, UndecidedError, VerifierError
+from verifier.statement import canonical
 
 _MAX_REPLY = 32 << 20
 _REASON = re.compile(r"(?:execution reverted|VM Exception[^:]*)(?::\s*(?:revert:?\s*)?|,\s*)?(.*)", re.DOTALL)
@@ -99,8 +99,8 @@ class JsonRpc:
             kind = type(error).__name__
             raise self._undecided("E-rpc-unreachable", "the node cannot be reached", method, kind) from error
         try:
-            return json.loads(bytes(body))
-        except (ValueError, RecursionError) as error:
+            return canonical.load_foreign(bytes(body), where=method)
+        except VerifierError as error:
             raise self._undecided("E-rpc-reply", "the node's reply is no JSON", method, f"HTTP {status}") from error
 
     def _refusal(self, error: object, method: str) -> EscrowError | UndecidedError:

@@ -54,6 +54,18 @@ def parse(raw: bytes, *, where: str, limit: int = MAX_BYTES) -> Any:
     return value
 
 
+def load_foreign(raw: bytes, *, where: str) -> Any:
+    """The value of JSON that others wrote in whatever form; V0-depth, V0-json. Nothing is signed or hashed over it.
+
+    The nesting is bounded first: libraries raise Python's recursion limit, and deep JSON then ends the process.
+    """
+    _check_depth(raw, where)
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise VerifierError("V0-json", "this is no JSON", where=where, found=str(error)[:200]) from error
+
+
 def decode(kind: type[T], raw: bytes, *, where: str, limit: int = MAX_BYTES) -> T:
     """The struct of canonical bytes; V0-schema where fields are missing, unknown, of another type or out of range."""
     return from_builtins(kind, parse(raw, where=where, limit=limit), where=where)
