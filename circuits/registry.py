@@ -227,7 +227,9 @@ def export(folder: CircuitFolder, audience: Audience, out: Path, *, development:
     target = CircuitFolder(out / folder.path.name)
     if target.path.exists():
         raise CircuitError("C-export", "the target is there already", where=str(target.path), do="Remove it first.")
-    out.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for parent in (*reversed([above for above in out.parents if not above.exists()]), out):
+        # a provider's folders are its own from the start: `parents=True` would give them to everyone
+        parent.mkdir(mode=0o700 if audience == "provider" else 0o755, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".exporting-") as name:
         made = CircuitFolder(Path(name) / "circuit")
         shutil.copytree(folder.records, made.records)

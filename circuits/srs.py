@@ -43,10 +43,10 @@ def development_srs(store: Path, logrows: int) -> Path:
     """
     if not 1 <= logrows <= MAX_LOGROWS:
         raise CircuitError("C-srs-size", "no SRS of this size", expected=f"1 to {MAX_LOGROWS}", found=str(logrows))
-    path = store / f"kzg{logrows}.srs"
+    path = store.absolute() / f"kzg{logrows}.srs"  # the child that makes it works in a folder of its own
     if not path.exists():
-        store.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=store, prefix=".making-") as folder:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".making-") as folder:
             made = Path(folder) / path.name
             ezkl_runner.gen_srs(made, logrows)
             with contextlib.suppress(FileExistsError):

@@ -285,7 +285,12 @@ class Service:
             changed_at=workshop.clock(),
         )
         keep_until = int(terms.deadline) + workshop.settings.limits.recheck
-        return workshop.store.accept(job, keep_input_until=keep_until, cap=workshop.settings.max_open_jobs)
+        return workshop.store.accept(
+            job,
+            keep_input_until=keep_until,
+            cap=workshop.settings.max_open_jobs,
+            open_since=workshop.clock() - workshop.settings.limits.recheck,
+        )
 
     def _check_terms(self, terms: JobTerms, offer: Offer) -> None:
         """The terms are those that this provider quoted, field by field."""

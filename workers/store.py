@@ -148,16 +148,19 @@ class Store:
     # Jobs
 
     @_again_after_clash
-    def accept(self, job: Job, *, keep_input_until: int, cap: int) -> Job:
+    def accept(self, job: Job, *, keep_input_until: int, cap: int, open_since: int) -> Job:
         """Add an accepted job and keep its input; the job that is there already where it was accepted before.
 
         Raises:
-            ServiceError: W-jobs-full where `cap` jobs are open, W-input-missing where the input is gone.
+            ServiceError: W-jobs-full where `cap` jobs are open whose deadline is not before `open_since`
+                (older ones bind nobody any more), W-input-missing where the input is gone.
         """
         key = (inputs.c.commitment == str(job.terms.input_commitment)) & (
             inputs.c.circuit_id == str(job.terms.circuit_id)
         )
-        open_jobs = select(func.count()).where(jobs.c.state.in_([state.value for state in OPEN]))
+        open_jobs = select(func.count()).where(
+            jobs.c.state.in_([state.value for state in OPEN]), jobs.c.deadline >= open_since
+        )
         with self._transaction() as connection:
             known = self._job(connection, job.job_id)
             if known is not None:

@@ -97,6 +97,14 @@ class Sweeper:
 
     def _advance(self, job: Job, *, queue_empty: bool) -> list[Step]:
         """Steps until there is nothing more to do; one that comes twice waits for the next pass."""
+        if job.domain != self.escrow.domain:
+            raise ServiceError(
+                "W-job-escrow",
+                "the job is at another escrow than this provider is set to",
+                expected=str(job.domain.verifying_contract),
+                found=str(self.escrow.domain.verifying_contract),
+                do="Set OPGATE_ESCROW and OPGATE_RPC_URL back until it is closed",
+            )
         done: list[Step] = []
         while True:
             chain = self.escrow.state(job.job_id)

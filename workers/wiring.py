@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from verifier.errors import ServiceError
 from verifier.payment.chain import Chain
 from verifier.payment.keys import load_key
+from verifier.payment.outbox import Limits as Patience
 from verifier.payment.outbox import Outbox
 from workers.app import CeleryBroker, make_app
 from workers.catalogue import Catalogue
@@ -35,7 +36,9 @@ def open_escrow(settings: Settings) -> Iterator[ProviderEscrow]:
         raise ServiceError("W-config-missing", "chain, escrow and token must be set", where="OPGATE_RPC_URL, …")
     key = load_key(settings.key_path)
     with Chain(settings.rpc_url) as chain:
-        outbox = Outbox(settings.provider_home / "outbox.sqlite", chain, key)
+        # one transaction that nobody mines must not hold up a proof beyond the margin before its deadline
+        patience = Patience(patience_s=max(1.0, settings.limits.margin / 8))
+        outbox = Outbox(settings.provider_home / "outbox.sqlite", chain, key, limits=patience)
         try:
             yield ProviderEscrow(
                 chain,

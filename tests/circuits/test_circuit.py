@@ -208,7 +208,8 @@ def test_private_files_are_only_their_owners(tiny: Built) -> None:
 def test_each_reader_gets_what_it_may_hold(tiny: Built, tmp_path: Path) -> None:
     payer = export(tiny.folder, "payer", tmp_path / "payer", development=True)
     auditor = export(tiny.folder, "auditor", tmp_path / "auditor", development=False)
-    provider = export(tiny.folder, "provider", tmp_path / "provider", development=True)
+    provider = export(tiny.folder, "provider", tmp_path / "provider" / "circuits", development=True)
+    assert (tmp_path / "provider").stat().st_mode & 0o077 == 0
     assert not payer.private.exists()
     assert not auditor.private.exists()
     assert not (auditor.path / "vk.key").exists()

@@ -186,6 +186,12 @@ def test_the_prediction_is_near_the_circuit(tiny: Built) -> None:
     assert shape.proof_bytes == int(tiny.folder.manifest().proof_len)
 
 
+def test_a_relative_store_works_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default home is relative, and the ezkl child runs in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    assert srs.development_srs(Path("relative"), 1).is_file()
+
+
 def test_the_k1_part_is_the_same_ceremonys(srs_store: Path, tmp_path: Path) -> None:
     """Trap: verify with k = 1 of another ceremony refuses honest proofs; an all-zero SRS accepts forged ones."""
     smallest = srs.development_srs(tmp_path / "srs", 1)

@@ -199,7 +199,7 @@ class Shop:
         self.store.put_input(
             COMMITMENT, terms.circuit_id, encode_tensors(INPUTS), now=self.time, expires_at=self.time + 900, cap=100
         )
-        return self.store.accept(job, keep_input_until=int(terms.deadline) + 60, cap=100)
+        return self.store.accept(job, keep_input_until=int(terms.deadline) + 60, cap=100, open_since=0)
 
     def queued(self, *, deadline_in: int = 200) -> Job:
         """A job that is funded and whose message is with the broker."""

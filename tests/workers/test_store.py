@@ -62,7 +62,7 @@ def test_a_database_without_tables_is_refused_with_the_command(tmp_path: Path) -
 def test_a_job_comes_back_as_it_was(shop: Shop) -> None:
     job = shop.accepted()
     assert shop.store.job(job.job_id) == job
-    assert shop.store.accept(job, keep_input_until=0, cap=0) == job
+    assert shop.store.accept(job, keep_input_until=0, cap=0, open_since=0) == job
 
 
 def _stored(raw: bytes) -> StoredBundle:
@@ -168,7 +168,10 @@ def test_open_jobs_are_capped(shop: Shop) -> None:
         changed_at=1,
     )
     with pytest.raises(ServiceError, match="W-jobs-full"):
-        shop.store.accept(third, keep_input_until=0, cap=2)
+        shop.store.accept(third, keep_input_until=0, cap=2, open_since=0)
+    # jobs that nobody can close any more must not fill the provider for ever
+    late = int(max(job.terms.deadline, other.terms.deadline)) + 1
+    assert shop.store.accept(third, keep_input_until=0, cap=2, open_since=late).job_id == third.job_id
 
 
 def test_a_role_has_one_holder_until_it_lapses(shop: Shop) -> None:

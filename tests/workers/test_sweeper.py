@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace as with_fields
 
 from prover.run import Request
 from tests.workers.shop import stub
@@ -14,6 +16,7 @@ from verifier.archive.log import Archive
 from verifier.errors import ServiceError
 from verifier.payment.states import JobState as ChainState
 from verifier.statement import canonical
+from verifier.statement.scalars import Count
 from workers import jobs
 from workers.health import examine
 from workers.jobs import JobState, Step
@@ -256,3 +259,13 @@ def test_an_ending_waits_for_its_evidence_until_the_deadline(shop: Shop) -> None
     shop.sweeper().sweep()
     assert shop.now(job).state is JobState.CLOSED_BY_SIGNATURE
     assert kinds(shop, job) == ["intent", "settled"]
+
+
+def test_a_job_of_another_escrow_is_named_and_holds_up_no_other(shop: Shop) -> None:
+    """A provider set to another escrow would otherwise ask there, hear NONE, and never close what it proved."""
+    mine = shop.queued()
+    sweeper = shop.sweeper()
+    foreign = replace(mine, domain=with_fields(mine.domain, chain_id=Count(1)))
+    with pytest.raises(ServiceError, match="W-job-escrow"):
+        sweeper._advance(foreign, queue_empty=True)
+    assert sweeper._advance(shop.now(mine), queue_empty=False) == [Step.WAIT]

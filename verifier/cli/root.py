@@ -153,7 +153,8 @@ def _tell(error: OpgateError, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"error": error.to_json()}))
     else:
-        print(f"opgate: {error}", file=sys.stderr)
+        # parts of an error come from outside, and control characters could write over what was printed before
+        print("".join(c if c.isprintable() else "?" for c in f"opgate: {error}"), file=sys.stderr)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from verifier.statement.scalars import Bytes32, Count, Text, Uint256
 JOB_LIMBS = 11
 """Words of the job id in the instances: 256 bits in 24-bit limbs."""
 JOB_LIMB_BITS = 24
+MAX_AXES = 8
 MAX_INSTANCES = 1024
 MAX_PROOF_BYTES = 4096
 """The escrow's static bounds; larger inputs are hashed."""
@@ -40,6 +41,11 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     scale: Count
     offset: Count
     length: Count
+
+    def __post_init__(self) -> None:
+        """A bound on the axes, so that their product cannot be made to take minutes."""
+        if len(self.shape) > MAX_AXES:
+            raise ValueError(f"a tensor has at most {MAX_AXES} axes")
 
     @property
     def size(self) -> int:
