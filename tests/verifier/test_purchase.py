@@ -38,6 +38,7 @@ DOMAIN, TERMS = BASE.job.domain, BASE.job.terms
 CIRCUIT = BASE.circuit
 INPUTS = BASE.job.inputs or ()
 NOW = 1_800_000_000
+POLICY = replace(BASE.policy, amounts=Amounts(per_job=TERMS.amount))
 
 
 @dataclass
@@ -98,7 +99,7 @@ def buyer(tmp_path: Path) -> Iterator[Buyer]:
     archive = Archive.create(tmp_path / "archive", SigningKey.from_seed("opgate/payer", b"\x07" * 32))
     ledger = Ledger(tmp_path / "ledger.sqlite")
 
-    def open_payer(*, policy: Policy = BASE.policy, domain: Domain = DOMAIN, address: Address = PAYER.address) -> Payer:
+    def open_payer(*, policy: Policy = POLICY, domain: Domain = DOMAIN, address: Address = PAYER.address) -> Payer:
         escrow.domain = domain
         return Payer(
             key=key,
@@ -162,6 +163,12 @@ def test_a_quote_in_another_domain_is_refused(buyer: Buyer) -> None:
     refused(EscrowError, "E-quote-escrow", buyer.drafted)
 
 
+def test_a_payer_without_a_price_cap_asks_nobody_for_a_quote(buyer: Buyer) -> None:
+    """A provider could quote all that the payer has; the policy must say how much one job may cost."""
+    with pytest.raises(EscrowError, match="E-price-cap"):
+        buyer.open(policy=BASE.policy).quote(cast("Any", buyer.provider), CIRCUIT, now=NOW)
+
+
 def test_a_token_of_the_provider_is_not_the_policys(buyer: Buyer) -> None:
     refused(VerifierError, "V2-token", lambda: buyer.drafted(token=STRANGER.address))
 
@@ -202,9 +209,9 @@ def test_a_policy_that_became_stricter_speaks_before_the_signature(buyer: Buyer)
     """Check and fund are two commands: the reader may have changed the policy in between."""
     job = buyer.accepted()
     for code, policy in (
-        ("V2-amount", replace(BASE.policy, amounts=Amounts(per_job=Uint256(TERMS.amount - 1)))),
-        ("V2-provider", replace(BASE.policy, providers=Providers(allowed=(STRANGER.address,)))),
-        ("V1-circuit-policy", replace(BASE.policy, circuits={})),
+        ("V2-amount", replace(POLICY, amounts=Amounts(per_job=Uint256(TERMS.amount - 1)))),
+        ("V2-provider", replace(POLICY, providers=Providers(allowed=(STRANGER.address,)))),
+        ("V1-circuit-policy", replace(POLICY, circuits={})),
     ):
         payer = buyer.open(policy=policy)
         refused(VerifierError, code, lambda payer=payer: payer.fund(job))  # type: ignore[misc]  # bound in the loop
@@ -215,7 +222,9 @@ def test_a_policy_that_became_stricter_speaks_before_the_signature(buyer: Buyer)
 def test_the_cap_per_day_speaks_before_the_money_is_locked(buyer: Buyer) -> None:
     """A funded job is closed by its proof without the gate: a cap that only the gate kept would hold nothing back."""
     jobs = [buyer.accepted(), buyer.accepted()]
-    payer = buyer.open(policy=replace(BASE.policy, amounts=Amounts(per_day=Uint256(2 * TERMS.amount - 1))))
+    payer = buyer.open(
+        policy=replace(POLICY, amounts=Amounts(per_job=TERMS.amount, per_day=Uint256(2 * TERMS.amount - 1)))
+    )
     payer.fund(jobs[0])
     refused(GateError, "G6-per-day", lambda: payer.fund(jobs[1]))
     assert buyer.escrow.sent == ["fund"]

@@ -82,8 +82,14 @@ class Payer:
         """Ask for a quote and check it: signature, circuit, escrow of the policy, still good.
 
         Raises:
-            EscrowError: E-quote-… where it is not a quote that can be dealt with.
+            EscrowError: E-price-cap without a cap in the policy, E-quote-… where it cannot be dealt with.
         """
+        if self.policy.amounts.per_job is None:
+            raise EscrowError(
+                "E-price-cap",
+                "the policy does not say how much one job may cost, and a provider could ask for all there is",
+                do='Add to the policy: [amounts] per_job = "<wei>"',
+            )
         signed = provider.quote(circuit.circuit_id)
         quote, where = signed.quote, provider.url
         if not signed_by(quote.provider, quote.digest(signed.domain), signed.signature):
