@@ -19,7 +19,7 @@ from verifier.circuit import Circuit
 from verifier.errors import CircuitError
 from verifier.keccak import keccak256
 from verifier.payment.keys import Key
-from verifier.policy import ANY, Chains, CircuitRule, Escrow, Policy
+from verifier.policy import Policy
 from verifier.statement import canonical
 from verifier.statement.bundle import ProofBundle, delivery_message
 from verifier.statement.eip712 import Domain
@@ -96,7 +96,7 @@ def check_bundle(bundle: ProofBundle, circuit: Circuit, folder: CircuitFolder, w
     words = tuple(value.to_field() for value in _claim(job, bundle.outputs))
     accepts = ezkl_accepts(folder, bundle.proof, words, work, limits)
     opinion = Opinion(engine=ENGINE, bundle_sha256=canonical.digest(bundle), accepts=accepts)
-    verdict = verify(bundle, circuit, own_policy(bundle.domain, bundle.terms), (opinion,))
+    verdict = verify(bundle, circuit, Policy.of_provider(bundle.domain, bundle.terms), (opinion,))
     if verdict.outcome != "VALID" or not accepts:
         raise CircuitError(
             "C-bundle",
@@ -106,18 +106,6 @@ def check_bundle(bundle: ProofBundle, circuit: Circuit, folder: CircuitFolder, w
             found=f"{verdict.outcome} {verdict.code or ''} {verdict.message or ''}; ezkl accepts: {accepts}",
             do="Is the proving key the manifest's? Get the circuit again from its owner.",
         )
-
-
-def own_policy(domain: Domain, terms: JobTerms) -> Policy:
-    """By which a provider judges its own work: the escrow and token it accepted, any assurance, ezkl's opinion too.
-
-    What a circuit computes is the payer's question; the provider's is whether the escrow would take this proof.
-    """
-    escrow = Escrow(chain_id=domain.chain_id, escrow=domain.verifying_contract, token=terms.token)
-    return Policy(
-        chains=Chains(escrows=(escrow,), dev_chains=(domain.chain_id,)),
-        circuits={ANY: CircuitRule(assurance="unattested")},
-    )
 
 
 def _check_job(job: Job, circuit: Circuit, key: Key) -> None:

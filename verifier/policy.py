@@ -15,7 +15,9 @@ import msgspec
 from verifier.errors import VerifierError
 from verifier.files import read_regular
 from verifier.statement import canonical
+from verifier.statement.eip712 import Domain
 from verifier.statement.scalars import Address, Bytes32, Count, Measure, Text, Uint256
+from verifier.statement.terms import JobTerms
 from verifier.statement.verdict import Assurance
 
 MAX_POLICY_BYTES = 1 << 20
@@ -121,6 +123,18 @@ class Policy(
         except UnicodeDecodeError as error:
             raise VerifierError("V0-policy", "the policy is no UTF-8", where=str(path), found=str(error)) from error
         return cls.from_toml(text, where=str(path))
+
+    @classmethod
+    def of_provider(cls, domain: Domain, terms: JobTerms) -> Self:
+        """By which a provider judges its own work: the escrow and token that it accepted the job for, any assurance.
+
+        What a circuit computes is the payer's question; the provider's is whether the escrow would take this proof.
+        """
+        escrow = Escrow(chain_id=domain.chain_id, escrow=domain.verifying_contract, token=terms.token)
+        return cls(
+            chains=Chains(escrows=(escrow,), dev_chains=(domain.chain_id,)),
+            circuits={ANY: CircuitRule(assurance="unattested")},
+        )
 
     def rule_for(self, circuit_id: Bytes32) -> CircuitRule | None:
         """The rule of a circuit, or of any; None where the policy does not take the circuit."""

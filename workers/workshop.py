@@ -13,7 +13,7 @@ from verifier.bundles import parse_bundle
 from verifier.circuit import find_circuit
 from verifier.errors import OpgateError, ServiceError
 from verifier.payer.inputs import decode_tensors
-from verifier.policy import ANY, Chains, CircuitRule, Escrow, Policy
+from verifier.policy import Policy
 from verifier.statement import canonical
 from verifier.verify import verify
 from workers import jobs
@@ -153,20 +153,8 @@ def open_workshop(settings: Settings, *, prover: tuple[str, ...] = PROVER) -> Wo
     return Workshop(
         settings=settings,
         store=Store(engine),
-        policy_for=lambda job: given or own_policy(job),
+        policy_for=lambda job: given or Policy.of_provider(job.domain, job.terms),
         archive=ProviderArchive(settings.archive_folder, settings.provider_home / "keys" / "archive"),
         clock=now,
         prover=prover,
-    )
-
-
-def own_policy(job: Job) -> Policy:
-    """By which a provider judges its own work: the escrow and token that it accepted the job for, any assurance.
-
-    What a circuit computes is the payer's question; the provider's is whether the escrow would take this proof.
-    """
-    chain_id = job.domain.chain_id
-    escrow = Escrow(chain_id=chain_id, escrow=job.domain.verifying_contract, token=job.terms.token)
-    return Policy(
-        chains=Chains(escrows=(escrow,), dev_chains=(chain_id,)), circuits={ANY: CircuitRule(assurance="unattested")}
     )

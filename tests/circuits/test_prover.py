@@ -15,13 +15,14 @@ from circuits import ezkl_runner
 from circuits.build import Built
 from circuits.ezkl_runner import Limits
 from circuits.registry import CircuitFolder
-from prover.bundle import Job, check_bundle, make_bundle, own_policy, sign_bundle
+from prover.bundle import Job, check_bundle, make_bundle, sign_bundle
 from prover.infer import infer
 from prover.prove import ProvingFiles, ezkl_accepts, prove
 from prover.witness import check_input, make_witness
 from verifier.bundles import parse_bundle
 from verifier.errors import CircuitError
 from verifier.payment.keys import Key, create_key
+from verifier.policy import Policy
 from verifier.statement import canonical
 from verifier.statement.bundle import ProofBundle
 from verifier.statement.eip712 import Domain
@@ -69,7 +70,7 @@ def bundle(tiny: Built, key: Key, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def test_a_bundle_verifies_and_shows_what_the_model_says(bundle: ProofBundle, tiny: Built) -> None:
     circuit = tiny.folder.circuit()
-    verdict = verify(parse_bundle(canonical.encode(bundle)), circuit, own_policy(DOMAIN, bundle.terms))
+    verdict = verify(parse_bundle(canonical.encode(bundle)), circuit, Policy.of_provider(DOMAIN, bundle.terms))
     assert (verdict.outcome, verdict.code) == ("VALID", None)
     assert bundle.receipt is not None
     assert bundle.inputs is not None
@@ -204,7 +205,7 @@ def test_one_job_in_a_process_of_its_own(tiny: Built, tmp_path: Path) -> None:
         assert done.returncode == (0 if name == "good" else 1), done.stderr
     bundle = parse_bundle((tmp_path / "good" / "bundle.json").read_bytes())
     assert bundle.job_id == job.terms.job_id(DOMAIN)
-    assert verify(bundle, tiny.folder.circuit(), own_policy(DOMAIN, job.terms)).outcome == "VALID"
+    assert verify(bundle, tiny.folder.circuit(), Policy.of_provider(DOMAIN, job.terms)).outcome == "VALID"
     refusal = json.loads((tmp_path / "bad" / "error.json").read_bytes())
     assert refusal["code"] == "C-job"
     assert not (tmp_path / "bad" / "bundle.json").exists()

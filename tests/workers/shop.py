@@ -15,6 +15,7 @@ from verifier.instances import claimed_words
 from verifier.keccak import keccak256
 from verifier.payer.inputs import encode_tensors
 from verifier.payment.keys import Key, create_key, load_key
+from verifier.policy import Policy
 from verifier.statement import canonical
 from verifier.statement.bundle import ProofBundle, ProofBytes, Receipt, delivery_message
 from verifier.statement.manifest import CircuitManifest, EvmVerifier, SolcSettings, SrsDigest, TensorSpec
@@ -29,7 +30,7 @@ from workers.records import ProviderArchive
 from workers.service import Service
 from workers.store import Store
 from workers.sweeper import Sweeper
-from workers.workshop import Workshop, own_policy
+from workers.workshop import Workshop
 
 if TYPE_CHECKING:
     from verifier.statement.eip712 import Domain
@@ -135,7 +136,7 @@ class Shop:
         return Workshop(
             settings=self.settings,
             store=self.store,
-            policy_for=own_policy,
+            policy_for=lambda job: Policy.of_provider(job.domain, job.terms),
             archive=self.archive,
             clock=lambda: self.time,
             prover=prover or stub(),
