@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.services import missing_service
+
 Oracle = Callable[[str, Sequence[Sequence[object]]], list[object]]
 
 
@@ -16,7 +18,7 @@ Oracle = Callable[[str, Sequence[Sequence[object]]], list[object]]
 def ezkl_oracle() -> Oracle:
     """Answers of the installed ezkl: `ezkl_oracle(operation, [arguments, ...])`, one exec'd process for each call."""
     if importlib.util.find_spec("ezkl") is None:
-        pytest.skip("ezkl is not installed: the literal vectors are all there is to compare with")
+        missing_service("ezkl", "pip install 'opgate[circuits]'; the literal vectors are all there is to compare with")
 
     def ask(operation: str, calls: Sequence[Sequence[object]]) -> list[object]:
         done = subprocess.run(
