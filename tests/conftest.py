@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-WITH_SERVICES = {"chain", "dev", "integration", "workers"}
+WITH_SERVICES = {"chain", "dev", "integration", "packaging", "workers"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -37,6 +37,7 @@ BY_EXTRA = {
     "pay": "pay",
     "provider": "workers",
     "serve": "workers",
+    "sweep": "workers",
     "worker": "workers",
 }
 REFUSED = (

@@ -129,6 +129,8 @@ def test_a_real_interrupt_is_130_too(tmp_path: Path) -> None:
         "@app.command()\ndef wait() -> None:\n    print('waiting', flush=True)\n    time.sleep(60)\n"
     )
     script = (
+        # a shell starts background jobs with SIGINT ignored, and children inherit that
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
         "from importlib import metadata\nfrom verifier.cli import root\n"
         "point = metadata.EntryPoint('audit', 'waiting_command:app', root.GROUP)\n"

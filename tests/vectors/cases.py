@@ -422,7 +422,9 @@ def _signed(record: Any, key: Key) -> SignedRecord:
 
 
 def _write_circuit(folder: Path, circuit: Circuit) -> None:
-    (folder / "records").mkdir(parents=True)
+    folder.mkdir(parents=True)
+    if circuit.records:  # git keeps no empty folder, so none may be part of a vector
+        (folder / "records").mkdir()
     (folder / "manifest.json").write_bytes(canonical.encode(circuit.manifest))
     (folder / "verifier.bin").write_bytes(circuit.code)
     for index, record in enumerate(circuit.records):

@@ -109,7 +109,7 @@ def test_the_same_row_inserted_at_once_is_one_row(shop: Shop) -> None:
             for _ in range(20):
                 twin.mark("x", now=1)
                 twin.hold_role("y", "me", now=1, until=2)
-                twin.accept(job, keep_input_until=0, cap=10)
+                twin.accept(job, keep_input_until=0, cap=10, open_since=0)
         except ServiceError as error:
             errors.append(error)
 
