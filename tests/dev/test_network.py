@@ -151,6 +151,29 @@ def test_a_second_supervisor_is_refused_and_a_taken_port_left(home: Path) -> Non
     assert third.wait(_PATIENCE) == 0
 
 
+def test_a_network_that_is_not_yet_told_or_told_of_last_time_does_not_run(home: Path) -> None:
+    """The trap: both servers run, `status` says yes, and who then reads network.json finds none, or old ports."""
+    process = _start(home)
+    _first_line(process)
+    assert running(home)["network"]
+    path = home / "dev" / "network.json"
+    told = path.read_bytes()
+    path.unlink()
+    assert running(home) == {"supervisor": True, "redis": True, "chain": True, "network": False}
+    path.write_bytes(told.replace(_network_rpc_port(told), b"9"))
+    assert not running(home)["network"]
+    status = subprocess.run([*_COMMAND, "status", "--home", str(home)], check=False, capture_output=True)
+    assert status.returncode == 1
+    path.write_bytes(told)
+    assert running(home)["network"]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(_PATIENCE) == 0
+
+
+def _network_rpc_port(told: bytes) -> bytes:
+    return str(json.loads(told)["rpc"]).rsplit(":", 1)[-1].encode()
+
+
 def test_stop_ends_the_supervisor_and_what_a_killed_one_left(home: Path) -> None:
     """The trap: servers ended while their supervisor still starts them again."""
     for kill in (False, True):

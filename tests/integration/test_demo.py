@@ -19,6 +19,7 @@ import pytest
 
 from verifier.statement import canonical
 from workers.demo.actors import MARK, end_marked
+from workers.dev.processes import read_identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,12 +44,12 @@ JOBS = {
     "c reclaim": ("reclaim", 0),
     "d declined": ("decline", 0),
 }
-# What runs in the middle of a demo, by words of its command line.
+# What runs in the middle of a demo, by words of its command line; Redis by its pid file, it has no environment.
 VICTIMS = {
     "demo": "verifier.cli.root demo",
     "network": "verifier.cli.root dev",
     "chain": "chain_server",
-    "redis": "redis-server",
+    "redis": "redis.json",
     "provider": "serve --port",
     "worker": "celery",
 }
@@ -146,9 +147,9 @@ def kill_in_the_middle(stage: Path, words: str, demo: subprocess.Popen[bytes]) -
     """SIGKILL the process of these words once the first job is funded and a bundle is on its way."""
     end = time.monotonic() + 120
     while time.monotonic() < end and demo.poll() is None:
-        candidates = [demo] if words.endswith("root demo") else marked(stage, words)
-        if candidates and working(stage):
-            os.kill(candidates[0].pid, signal.SIGKILL)
+        victims = [demo.pid] if words.endswith("root demo") else marked(stage, words)
+        if victims and working(stage):
+            os.kill(victims[0], signal.SIGKILL)
             return True
         time.sleep(0.2)
     return False
@@ -159,12 +160,15 @@ def working(stage: Path) -> bool:
     return log.is_file() and "job taken" in log.read_text(errors="replace")
 
 
-def marked(stage: Path, words: str) -> list[psutil.Process]:
+def marked(stage: Path, words: str) -> list[int]:
+    if words == "redis.json":
+        redis = read_identity(stage / "network" / "dev" / "pids" / words)
+        return [redis.pid] if redis and redis.process() else []
     found = []
     for process in psutil.process_iter():
         try:
             if process.environ().get(MARK) == str(stage.absolute()) and words in " ".join(process.cmdline()):
-                found.append(process)
+                found.append(process.pid)
         except psutil.Error:
             continue
     return found

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psutil  # type: ignore[import-untyped]  # its types are a separate package
 
 from verifier.errors import ServiceError
+from workers.dev.supervisor import stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -153,13 +154,17 @@ def on_stage(stage: Path) -> Iterator[Actors]:
 
 
 def end_marked(stage: Path) -> None:
-    """SIGKILL every process that carries the mark of this folder, but this one."""
+    """SIGKILL every process that carries the mark of this folder, but this one; then end the folder's dev network.
+
+    Redis writes its title over its environment, mark included: it is known by its pid file alone.
+    """
     for process in psutil.process_iter():
         try:
             if process.pid != os.getpid() and process.environ().get(MARK) == str(stage):
                 process.kill()
         except psutil.Error:
             continue
+    stop(stage / "network")
 
 
 def _command(words: tuple[str, ...]) -> list[str]:

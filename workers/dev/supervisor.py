@@ -133,10 +133,24 @@ class Supervisor:
 
 
 def running(home: Path) -> dict[str, bool]:
-    """Which of supervisor, redis and chain run for a home."""
-    pids = home / "dev" / "pids"
+    """Which of supervisor, redis and chain run for a home, and whether ``network.json`` tells where they answer.
+
+    A process that runs may not serve yet, and a file may be that of last time: `network` is true when both are past.
+    """
+    pids, network = home / "dev" / "pids", read_network(home / "dev")
     found = {name: read_identity(pids / f"{name}.json") for name in ("supervisor", "redis", "chain")}
-    return {name: identity is not None and identity.process() is not None for name, identity in found.items()}
+    parts = {name: identity is not None and identity.process() is not None for name, identity in found.items()}
+    redis, chain = found["redis"], found["chain"]
+    parts["network"] = bool(
+        all(parts.values())
+        and network
+        and redis
+        and chain
+        and (redis.port, chain.port) == (network.port(network.redis), network.port(network.rpc))
+        and redis_answers(redis)
+        and chain_answers(chain)
+    )
+    return parts
 
 
 def stop(home: Path) -> None:
