@@ -19,7 +19,8 @@ from verifier.statement.scalars import Bytes32, Scalar
 MAX_BYTES = 4 << 20
 MAX_DEPTH = 16
 _MAX_NUMBER_DIGITS = 16
-_QUOTE, _BACKSLASH = b'"\\'
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -137,21 +138,23 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_depth(raw: bytes, where: str) -> None:
-    """Bound the nesting before any parser sees the bytes; brackets inside strings do not count."""
-    depth = 0
-    inside = escaped = False
-    for byte in raw if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH else b"":
-        if inside:
-            inside, escaped = (escaped or byte != _QUOTE), (byte == _BACKSLASH and not escaped)
-        elif byte == _QUOTE:
-            inside = True
-        elif byte in b"[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                expected = f"at most {MAX_DEPTH} levels"
-                raise VerifierError("V0-depth", "the JSON is nested too deeply", where=where, expected=expected)
-        elif byte in b"]}":
-            depth -= 1
+    """Bound the nesting before any parser sees the bytes; brackets inside strings do not count.
+
+    Each step is one pass of the C library, since a node's reply may have 32 MB: escapes go, then strings, then all that
+    is no bracket, then one level of matched pairs after another. Up to its first error a parser reads the bytes as these
+    passes do, so it never goes deeper than what is counted here: twice MAX_DEPTH where pairs are missing.
+    """
+    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+        return
+    outside = b"".join(raw.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    brackets = outside.translate(_ONE_KIND, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        before, brackets = len(brackets), brackets.replace(b"[]", b"")
+        if len(brackets) == before:
+            break
+    if b"[]" in brackets or brackets.count(b"[") > MAX_DEPTH:
+        expected = f"at most {MAX_DEPTH} levels"
+        raise VerifierError("V0-depth", "the JSON is nested too deeply", where=where, expected=expected)
 
 
 def _first_difference(left: bytes, right: bytes) -> int:
