@@ -22,13 +22,14 @@ from circuits.cost import Layout
 from circuits.ezkl_runner import Failure, Limits, Outcome, Witness
 from circuits.fidelity import Fidelity
 from circuits.float_model import FloatModel
+from circuits.graph import sample_input
 from circuits.model import Model, Tensor, read_model
 from circuits.registry import CircuitFolder
 from circuits.run_arguments import RunArguments
-from circuits.samples import Array, Sample, ezkl_input, read_samples
+from circuits.samples import Array, Sample, read_samples
 from verifier.errors import CircuitError
 from verifier.statement.certificates import Cost, CostRecord, FidelityCertificate
-from verifier.statement.manifest import MAX_CODE_BYTES
+from verifier.statement.manifest import MAX_CODE_BYTES, Visibility
 from verifier.statement.scalars import Count, Measure, Text
 from verifier.tensors import quantise
 
@@ -36,8 +37,6 @@ MAX_TUNING_SAMPLES = 48
 MAX_HELD_OUT_SAMPLES = 192
 RANDOM_SAMPLES = 8
 MAX_ATTEMPTS = 6
-_JOB = tuple((1 << 24) - 1 - index for index in range(11))
-"""Job limbs of the test proof: large ones, since small ones would fit any bound."""
 
 Progress = Callable[[str], None]
 
@@ -67,6 +66,7 @@ def build(  # noqa: PLR0913 - two places to read, two to write, each by keyword
     *,
     store: Path,
     srs_store: Path,
+    inputs: Visibility = "public",
     is_open: bool = True,
     limits: Limits | None = None,
     progress: Progress = lambda _: None,
@@ -78,6 +78,7 @@ def build(  # noqa: PLR0913 - two places to read, two to write, each by keyword
         samples_file: EZKL's input.json, .npz or .csv.
         store: the folder of circuits.
         srs_store: where development SRS are kept.
+        inputs: whether a proof shows the inputs, or their hash with a blind.
         is_open: whether the ONNX file may be public.
         limits: of each ezkl child.
         progress: told each step, in words.
@@ -94,8 +95,8 @@ def build(  # noqa: PLR0913 - two places to read, two to write, each by keyword
     with tempfile.TemporaryDirectory(prefix="opgate-build-") as name:
         folder = Path(name)
         progress(f"scales and bits on {len(sets.tuning)} samples")
-        scales = tune.choose_scales(model, sets.tuning, (*sets.extremes, *sets.random), wanted, folder)
-        compiled, candidate, srs_file = _compile(model, scales, srs_store, folder, bounds, progress)
+        scales = tune.choose_scales(model, sets.tuning, (*sets.extremes, *sets.random), wanted, folder, inputs)
+        compiled, candidate, srs_file = _compile(model, scales, inputs, srs_store, folder, bounds, progress)
         progress(f"comparing with onnxruntime on {len(sets.held_out)} samples, random and extreme inputs")
         found, witnesses = _compare(compiled, floats, sets)
         progress("mock at the extremes")
@@ -104,7 +105,8 @@ def build(  # noqa: PLR0913 - two places to read, two to write, each by keyword
         proved = _prove_one(compiled, sets.held_out[0], srs_file, bounds)
         cost = _cost(compiled, candidate.layout, proved)
         onto = registry.publish(store, compiled, candidate.run_args, model.source, srs_file, is_open=is_open)
-    seen = [witness.inputs[:-1] for witness in witnesses]
+    sizes = [tensor.size for tensor in model.inputs]
+    seen = [tuple(tensor[:size] for tensor, size in zip(witness.inputs, sizes, strict=False)) for witness in witnesses]
     certificate = fidelity.certify(
         circuit_id=compiled.manifest.circuit_id,
         fidelity=found,
@@ -120,11 +122,17 @@ def build(  # noqa: PLR0913 - two places to read, two to write, each by keyword
 
 
 def _compile(  # noqa: PLR0913, PLR0917 - the inside of build
-    model: Model, scales: tune.Scales, srs_store: Path, folder: Path, limits: Limits, progress: Progress
+    model: Model,
+    scales: tune.Scales,
+    inputs: Visibility,
+    srs_store: Path,
+    folder: Path,
+    limits: Limits,
+    progress: Progress,
 ) -> tuple[Compiled, tune.Candidate, Path]:
     """The first candidate, cheapest first, whose true code and proof a chain and the escrow would take."""
     refusal: CircuitError | None = None
-    for turn, candidate in enumerate(tune.candidates(model, scales, folder)):
+    for turn, candidate in enumerate(tune.candidates(model, scales, folder, inputs)):
         if turn == MAX_ATTEMPTS:
             break
         knobs = candidate.run_args
@@ -207,7 +215,7 @@ def _check_quantisation(compiled: Compiled, samples: Sequence[Sample], witnesses
     for sample, witness in zip(samples, witnesses, strict=True):
         for spec, array, found in zip(compiled.manifest.inputs, sample, witness.inputs[:-1], strict=True):
             wanted = quantise(array.reshape(-1).tolist(), scale=int(spec.scale), dtype=spec.dtype)
-            if wanted != found:
+            if wanted != found[: spec.size]:
                 raise CircuitError(
                     "C-quantise", "ezkl quantises an input differently from a payer", where=str(spec.name)
                 )
@@ -216,7 +224,9 @@ def _check_quantisation(compiled: Compiled, samples: Sequence[Sample], witnesses
 def _witnesses(compiled: Compiled, samples: Sequence[Sample]) -> list[Witness]:
     files = compiled.keys.files
     operations = [
-        ezkl_runner.gen_witness(ezkl_input(sample, _JOB), files.compiled, files.folder / "compare.witness")
+        ezkl_runner.gen_witness(
+            sample_input(sample, compiled.manifest.visibility), files.compiled, files.folder / "compare.witness"
+        )
         for sample in samples
     ]
     outcomes = ezkl_runner.run(operations, Limits(wall_seconds=600))
@@ -236,7 +246,8 @@ def _mock(compiled: Compiled, sets: _Sets) -> None:
     witness = files.folder / "mock.witness"
     operations = []
     for sample in (*sets.extremes, sets.held_out[0]):
-        operations.append(ezkl_runner.gen_witness(ezkl_input(sample, _JOB), files.compiled, witness))
+        written = sample_input(sample, compiled.manifest.visibility)
+        operations.append(ezkl_runner.gen_witness(written, files.compiled, witness))
         operations.append(ezkl_runner.mock(witness, files.compiled))
     outcomes = ezkl_runner.run(operations, Limits(wall_seconds=600))
     if isinstance(outcomes[-1], Failure):
@@ -253,7 +264,8 @@ def _prove_one(compiled: Compiled, sample: Sample, srs_file: Path, limits: Limit
     """Prove a real sample; the code, with the manifest's own gas, and ezkl.verify must both accept it."""
     files = compiled.keys.files
     witness, proof = files.folder / "one.witness", files.folder / "one.proof"
-    made = ezkl_runner.require([ezkl_runner.gen_witness(ezkl_input(sample, _JOB), files.compiled, witness)])[0]
+    written = sample_input(sample, compiled.manifest.visibility)
+    made = ezkl_runner.require([ezkl_runner.gen_witness(written, files.compiled, witness)])[0]
     done = ezkl_runner.prove(
         witness=witness, compiled=files.compiled, pk=files.pk, srs=srs_file, proof=proof, limits=limits
     )

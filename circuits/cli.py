@@ -60,6 +60,10 @@ def build_command(
     closed: Annotated[
         bool, typer.Option("--closed", help="Keep the ONNX file private: nobody else can rebuild.")
     ] = False,
+    inputs: Annotated[
+        Literal["public", "hashed"],
+        typer.Option(help="Whether a proof shows the inputs, or only their hash with a random blind."),
+    ] = "public",
     out: Store = None,
     home: Home = _HOME,
     as_json: AsJson = False,
@@ -75,7 +79,13 @@ def build_command(
     called = _text(name or model.stem)
     with _steps(as_json=as_json) as progress:
         built = build(
-            model, data, store=out or _store(home), srs_store=home / "srs", is_open=not closed, progress=progress
+            model,
+            data,
+            store=out or _store(home),
+            srs_store=home / "srs",
+            inputs=inputs,
+            is_open=not closed,
+            progress=progress,
         )
         if key is not None:
             manifest = built.compiled.manifest

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from circuits import ezkl_runner, solidity, srs
 from circuits import settings as settings_module
 from circuits.ezkl_runner import Limits, Outcome, Witness
+from circuits.graph import circuit_graph, raw_input
 from circuits.model import Model
 from circuits.run_arguments import RunArguments
 from circuits.settings import Settings
@@ -24,6 +25,7 @@ from verifier.instances import calldata
 from verifier.keccak import keccak256
 from verifier.statement import canonical
 from verifier.statement.manifest import (
+    BLIND_WORDS,
     JOB_LIMBS,
     MAX_INSTANCES,
     MAX_PROOF_BYTES,
@@ -109,7 +111,7 @@ def make_keys(model: Model, run_args: RunArguments, srs_file: Path, folder: Path
         CircuitError: the runner's and solc's; C-version where the installed ezkl is another one.
     """
     files = Files(folder)
-    files.model.write_bytes(model.with_job)
+    files.model.write_bytes(circuit_graph(model, run_args.visibility))
     files.settings.write_bytes(settings_module.generate(files.model, run_args, folder, limits))
     settings = settings_module.read_settings(files.settings.read_bytes())
     if settings.version != EZKL_VERSION:
@@ -133,7 +135,8 @@ def finish(model: Model, run_args: RunArguments, srs_file: Path, keys: Keys, lim
             C-manifest where the circuit is outside what a manifest can say.
     """
     files, settings = keys.files, keys.settings
-    witness = _probe_witness(settings, keys, limits)
+    blind = BLIND_WORDS if run_args.visibility == "hashed" else 0
+    witness = _probe_witness([tensor.size + blind for tensor in model.inputs], keys, limits)
     proof_file = files.folder / "probe.proof"
     done = ezkl_runner.prove(
         witness=files.folder / "probe.witness",
@@ -198,16 +201,9 @@ def measure_gas(code: bytes, proof: bytes, witness: Witness) -> int:
     return answer.gas
 
 
-def raw_input(tensors: list[list[FieldElement]]) -> str:
-    """Ezkl's inline input of integers, as 64-digit hex that goes in unscaled; the job limbs are its last tensor."""
-    return json.dumps({"input_data": [[ezkl_runner.to_hex(value) for value in tensor] for tensor in tensors]})
-
-
-def _probe_witness(settings: Settings, keys: Keys, limits: Limits) -> Witness:
+def _probe_witness(sizes: list[int], keys: Keys, limits: Limits) -> Witness:
     """The witness of the first fixed input that the circuit takes and whose constraints hold."""
     files = keys.files
-    n_inputs = len(settings.model_input_scales)
-    sizes = [_size(shape) for shape in settings.model_instance_shapes[: n_inputs - 1]]
     failure = None
     for probe in _PROBES:
         tensors = [[FieldElement(probe(index)) for index in range(size)] for size in sizes]
@@ -227,7 +223,10 @@ def _probe_witness(settings: Settings, keys: Keys, limits: Limits) -> Witness:
 
 def _inputs(model: Model, settings: Settings) -> Iterator[TensorSpec]:
     offset = 0
-    shapes = settings.model_instance_shapes
+    hashed = settings.hashes > 0
+    shapes = [(tensor.size,) for tensor in model.inputs] if hashed else settings.model_instance_shapes
+    if hashed and settings.hashes != len(model.inputs) + 1:
+        raise CircuitError("C-layout", "ezkl hashes other inputs than the graph has", found=str(settings.hashes))
     if len(settings.model_input_scales) != len(model.inputs) + 1 or settings.model_input_scales[-1] != 0:
         raise CircuitError(
             "C-layout", "ezkl sees other inputs than the graph has", found=str(settings.model_input_scales)
@@ -241,20 +240,29 @@ def _inputs(model: Model, settings: Settings) -> Iterator[TensorSpec]:
             dtype=tensor.dtype,  # type: ignore[arg-type] # one of Dtype by construction of Tensor
             scale=Count(scale),
             offset=Count(offset),
-            length=Count(tensor.size),
+            length=Count(1 if hashed else tensor.size),
         )
         offset += tensor.size
 
 
 def _outputs(model: Model, settings: Settings) -> Iterator[TensorSpec]:
-    first = len(model.inputs) + 1
-    shapes = settings.model_instance_shapes
-    offset = sum(_size(shape) for shape in shapes[:first])
-    if shapes[first - 1] != (1, JOB_LIMBS) or len(shapes) - first != len(model.output_names):
-        raise CircuitError("C-layout", "the instances are not inputs | job limbs | outputs", found=str(shapes))
-    for name, dtype, scale, shape in zip(
-        model.output_names, model.output_dtypes, settings.model_output_scales, shapes[first:], strict=True
-    ):
+    shapes, scales = list(settings.model_instance_shapes), list(settings.model_output_scales)
+    if settings.hashes:
+        offset, limbs = settings.hashes, shapes.pop()
+        if scales.pop() != 0:
+            raise CircuitError("C-layout", "ezkl scales the job limbs that the circuit shows")
+    else:
+        inputs, shapes = shapes[: len(model.inputs) + 1], shapes[len(model.inputs) + 1 :]
+        offset, limbs = sum(_size(shape) for shape in inputs), inputs[-1]
+    if limbs != (1, JOB_LIMBS) or len(shapes) != len(model.output_names):
+        expected = "hashes | outputs | job limbs" if settings.hashes else "inputs | job limbs | outputs"
+        raise CircuitError(
+            "C-layout",
+            "the instances are in another order",
+            expected=expected,
+            found=str(settings.model_instance_shapes),
+        )
+    for name, dtype, scale, shape in zip(model.output_names, model.output_dtypes, scales, shapes, strict=True):
         yield TensorSpec(
             name=Text(name),
             shape=tuple(Count(axis) for axis in shape),

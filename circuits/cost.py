@@ -29,6 +29,7 @@ class Layout(NamedTuple):
     constants: int
     extension: int
     instances: int
+    hashed: bool
 
     @property
     def prove_seconds(self) -> float:
@@ -41,7 +42,7 @@ class Layout(NamedTuple):
     @property
     def pk_bytes(self) -> int:
         """Predicted size of the proving key."""
-        fixed = self.tables + self.constants + self.lookups + self.advice
+        fixed = self.tables + self.constants + self.lookups + self.advice + (10 if self.hashed else 0)
         return (32 << self.logrows) * ((fixed + self.permutation) * (2 + self.extension) + 3 * self.extension)
 
     @property
@@ -55,7 +56,7 @@ class Layout(NamedTuple):
         chunks = -(-self.permutation // 3)
         commitments = self.advice + 2 * self.lookups + chunks + self.extension + 3
         evaluations = 3 * self.advice + 3 * self.lookups + self.permutation + 3 * chunks + self.tables + self.constants
-        return 64 * commitments + 32 * evaluations
+        return 64 * commitments + 32 * evaluations + (960 if self.hashed else 0)
 
     @property
     def code_bytes(self) -> int:
@@ -72,7 +73,7 @@ def layout(settings: Settings, logrows: int) -> Layout | None:
     """The columns at that k; None where the circuit does not fit or would be absurdly wide."""
     inner = int(settings.run_args["num_inner_cols"])
     usable, table = 2**logrows - BLINDING_ROWS, 2**logrows - RESERVED_ROWS
-    if settings.instances > usable:
+    if max(settings.instances, settings.hash_rows) > usable:
         return None
     assigned = settings.total_assignments
     blocks = (assigned + assigned // (usable * inner) + 1) // (usable * inner) + 1
@@ -87,7 +88,13 @@ def layout(settings: Settings, logrows: int) -> Layout | None:
     dynamic_blocks = 3 * ((dynamic + dynamic // usable + 1) // usable + 1) if dynamic else 0
     constants = math.ceil((settings.total_const_size + 1) / usable) if settings.total_const_size else 0
     widest = max([*checks, 1])
-    degree = max(5, inner + 2, 6 if dynamic else 0, widest + 4 if widest > 1 else 0, span + 4 if span > 1 else 0)
+    degree = max(
+        5,
+        inner + 2,
+        6 if dynamic or settings.hashes else 0,
+        widest + 4 if widest > 1 else 0,
+        span + 4 if span > 1 else 0,
+    )
     return Layout(
         logrows=logrows,
         advice=3 * inner * blocks + dynamic_blocks,
@@ -97,4 +104,5 @@ def layout(settings: Settings, logrows: int) -> Layout | None:
         constants=constants,
         extension=1 << math.ceil(math.log2(degree - 1)),
         instances=settings.instances,
+        hashed=settings.hashes > 0,
     )

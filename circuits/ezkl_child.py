@@ -99,7 +99,8 @@ def value_of(operation: Operation, result: Any) -> Any:
         return result
     if operation["name"] == "gen_witness":
         witness = json.loads(Path(operation["witness"]).read_text(encoding="utf-8"))
-        return {name: witness[name] for name in ("inputs", "outputs", "min_lookup_inputs", "max_lookup_inputs")}
+        value = {name: witness[name] for name in ("inputs", "outputs", "min_lookup_inputs", "max_lookup_inputs")}
+        return value | {"hashes": (witness["processed_inputs"] or {}).get("poseidon_hash")}
     return bool(result)
 
 

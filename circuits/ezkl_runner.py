@@ -55,7 +55,10 @@ class Failure(NamedTuple):
 
 
 class Witness(NamedTuple):
-    """A witness in integers: instances in the circuit's order, outputs a tensor, and the extremes that lookups saw."""
+    """A witness in integers: instances in the circuit's order, the model's outputs, and the extremes that lookups saw.
+
+    Of hashed inputs, `inputs` holds the values with the blind, `instances` their hashes and at its end the job limbs.
+    """
 
     instances: tuple[FieldElement, ...]
     inputs: tuple[tuple[TensorInt, ...], ...]
@@ -288,12 +291,24 @@ def signed(element: FieldElement) -> TensorInt:
 
 
 def read_witness(outcome: Outcome) -> Witness:
-    """A gen_witness outcome in integers."""
+    """A gen_witness outcome in integers.
+
+    Raises:
+        CircuitError: C-witness where a circuit with hashed inputs does not show the job limbs as its last output.
+    """
     value = outcome.value
     inputs = [[from_hex(word) for word in tensor] for tensor in value["inputs"]]
     outputs = [[from_hex(word) for word in tensor] for tensor in value["outputs"]]
+    shown = inputs
+    if value["hashes"] is not None:
+        shown = [[from_hex(word)] for word in value["hashes"]]
+        if outputs[-1] != inputs[-1]:
+            raise CircuitError("C-witness", "the circuit does not show the job that it hashes")
+    instances = tuple(word for tensor in (*shown, *outputs) for word in tensor)
+    if value["hashes"] is not None:
+        outputs = outputs[:-1]
     return Witness(
-        instances=tuple(word for tensor in (*inputs, *outputs) for word in tensor),
+        instances=instances,
         inputs=tuple(tuple(signed(word) for word in tensor) for tensor in inputs),
         outputs=tuple(tuple(signed(word) for word in tensor) for tensor in outputs),
         min_lookup=int(value["min_lookup_inputs"]),

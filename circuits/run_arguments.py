@@ -59,6 +59,7 @@ class RunArguments(
     def to_ezkl(self) -> dict[str, Any]:
         """Every argument that decides a circuit, as ezkl names it: its defaults change between versions."""
         return ezkl_arguments(
+            input_visibility=self.visibility,
             input_scale=self.input_scale,
             param_scale=self.param_scale,
             scale_rebase_multiplier=self.scale_rebase_multiplier,
@@ -73,8 +74,8 @@ class RunArguments(
 def ezkl_arguments(**knobs: Any) -> dict[str, Any]:
     """The fixed arguments and the given ones.
 
-    Weights are bound by the key (`fixed`), outputs are public, Freivalds' check is newer than the audit, and range
-    checks of inputs and outputs are never left out.
+    Weights are bound by the key (`fixed`), inputs are public unless they are to be hashed, outputs public, Freivalds'
+    check is newer than the audit, and range checks of inputs and outputs are never left out.
     """
     return {
         "input_visibility": "public",

@@ -23,8 +23,17 @@ MAX_SETTINGS_BYTES = 32 << 20
 _UNORDERED = ("required_range_checks", "required_lookups")
 
 
+class ModuleSizes(msgspec.Struct, frozen=True, kw_only=True):
+    """Of ezkl's Poseidon module: the rows that it takes, and how many instances it shows."""
+
+    poseidon: tuple[int, tuple[int, ...]]
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What is read of the settings. Instance shapes are in the order of the instances: inputs, then outputs."""
+    """What is read of the settings. Instance shapes are in the order of the instances: inputs, then outputs.
+
+    Hashed inputs are not among them: `module_sizes` counts the rows of the hashes and the hashes.
+    """
 
     run_args: dict[str, Any]
     num_rows: int
@@ -38,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_output_scales: tuple[int, ...]
     model_input_scales: tuple[int, ...]
     required_lookups: tuple[Any, ...]
+    module_sizes: ModuleSizes
     required_range_checks: tuple[tuple[int, int], ...]
     input_types: tuple[str, ...]
     version: str
@@ -45,7 +55,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def instances(self) -> int:
         """The number of instance words."""
-        return sum(math.prod(shape) for shape in self.model_instance_shapes)
+        return self.hashes + sum(math.prod(shape) for shape in self.model_instance_shapes)
+
+    @property
+    def hashes(self) -> int:
+        """The number of input tensors that are hashed; 0 where inputs are public."""
+        return sum(self.module_sizes.poseidon[1])
+
+    @property
+    def hash_rows(self) -> int:
+        """The rows that the hashes take."""
+        return self.module_sizes.poseidon[0]
 
 
 def canonical_settings(raw: bytes) -> bytes:

@@ -15,12 +15,13 @@ from circuits import ezkl_runner, fidelity
 from circuits.cost import Layout, layout
 from circuits.ezkl_runner import Failure, Limits, Outcome, Witness
 from circuits.fidelity import Fidelity
+from circuits.graph import circuit_graph, sample_input
 from circuits.model import Model
 from circuits.run_arguments import RESERVED_ROWS, RunArguments, ezkl_arguments
-from circuits.samples import Array, Sample, ezkl_input
+from circuits.samples import Array, Sample
 from circuits.settings import Settings, read_settings
 from verifier.errors import CircuitError
-from verifier.statement.manifest import JOB_LIMB_BITS, MAX_CODE_BYTES, MAX_INSTANCES, MAX_PROOF_BYTES
+from verifier.statement.manifest import JOB_LIMB_BITS, MAX_CODE_BYTES, MAX_INSTANCES, MAX_PROOF_BYTES, Visibility
 
 HEADROOM_BITS = 2
 MAX_BITS = 96
@@ -53,12 +54,13 @@ class Candidate(NamedTuple):
     layout: Layout
 
 
-def choose_scales(
+def choose_scales(  # noqa: PLR0913, PLR0917 - samples and extremes in, with what they are compared to
     model: Model,
     samples: Sequence[Sample],
     extremes: Sequence[Sample],
     floats: Sequence[tuple[Array, ...]],
     folder: Path,
+    visibility: Visibility = "public",
 ) -> Scales:
     """The first scale of the quick rule at which the circuit is faithful on the samples, with bits and lookup range.
 
@@ -68,12 +70,13 @@ def choose_scales(
         extremes: further inputs that the bound and the lookup range must hold.
         floats: the model's own outputs for `samples`.
         folder: a private folder for probe files.
+        visibility: of the inputs.
 
     Raises:
         CircuitError: C-ezkl where ezkl does not take the model, C-bits where no bound holds the samples, C-unfaithful,
             C-closable where the circuit has more instances than the escrow takes.
     """
-    probe = _Probe(model, folder, [ezkl_input(sample) for sample in (*samples, *extremes)])
+    probe = _Probe(model, folder, (*samples, *extremes), visibility)
     first = probe.settings(_PLAIN_SCALES[0], _PLAIN_MULTIPLIER, MAX_BITS)
     if first.instances > MAX_INSTANCES:
         raise CircuitError(
@@ -88,7 +91,7 @@ def choose_scales(
     refusal: CircuitError | None = None
     for scale in _LOOKUP_SCALES if lookups else _PLAIN_SCALES:
         bits, witnesses = probe.bisect(scale, multiplier)
-        scales = probe.settings(scale, multiplier, bits).model_output_scales
+        scales = probe.settings(scale, multiplier, bits).model_output_scales[: len(model.output_names)]
         found = fidelity.compare(witnesses[: len(samples)], floats, scales)
         try:
             fidelity.check_faithful(found, where=f"scale {scale}, the samples given")
@@ -101,25 +104,25 @@ def choose_scales(
     raise refusal or CircuitError("C-unfaithful", "no scale of the quick rule was tried")
 
 
-def candidates(model: Model, scales: Scales, folder: Path) -> Iterator[Candidate]:
+def candidates(model: Model, scales: Scales, folder: Path, visibility: Visibility = "public") -> Iterator[Candidate]:
     """Run arguments that hold the samples with headroom, from the cheapest predicted proof on.
 
     Only those whose proof and code could fit an escrow and a chain by prediction; the true code decides.
     """
     bits = max(scales.bits + HEADROOM_BITS, JOB_LIMB_BITS + 1)
     path = folder / "job.onnx"
-    path.write_bytes(model.with_job)
+    path.write_bytes(circuit_graph(model, visibility))
     found = []
     for legs in LEGS:
         base = max(2, math.ceil(2 ** (bits / legs)))
         fitting = [logrows for logrows in LOGROWS if base <= 2**logrows - RESERVED_ROWS]
         if not fitting:
             continue
-        settings = _settings(path, folder, _arguments(scales, fitting[0], base, legs))
+        settings = _settings(path, folder, _arguments(scales, fitting[0], base, legs, visibility))
         for logrows in fitting:
             shape = layout(settings, logrows)
             if shape is not None and _may_fit(shape):
-                found.append(Candidate(_arguments(scales, logrows, base, legs), shape))
+                found.append(Candidate(_arguments(scales, logrows, base, legs, visibility), shape))
     if not found:
         raise CircuitError(
             "C-closable",
@@ -134,10 +137,11 @@ def _may_fit(shape: Layout) -> bool:
     return shape.code_bytes <= MAX_CODE_BYTES * _TOLERANCE and shape.proof_bytes <= MAX_PROOF_BYTES * _TOLERANCE
 
 
-def _arguments(scales: Scales, logrows: int, base: int, legs: int) -> RunArguments:
+def _arguments(scales: Scales, logrows: int, base: int, legs: int, visibility: Visibility) -> RunArguments:
     low, high = scales.lookup or (-_LOOKUP_MARGIN, _LOOKUP_MARGIN)
     margin = max(_LOOKUP_MARGIN, (high - low) // 2) if scales.lookup else 0
     return RunArguments(
+        visibility=visibility,
         input_scale=scales.scale,
         param_scale=scales.scale,
         scale_rebase_multiplier=scales.multiplier,
@@ -159,15 +163,16 @@ def _settings(model: Path, folder: Path, run_args: RunArguments) -> Settings:
 class _Probe:
     """A circuit that is never set up: only witnesses are made with it, so two legs of a huge base are cheap."""
 
-    def __init__(self, model: Model, folder: Path, inputs: list[str]) -> None:
+    def __init__(self, model: Model, folder: Path, samples: Sequence[Sample], visibility: Visibility) -> None:
         self._model = folder / "probe.onnx"
-        self._model.write_bytes(model.with_job)
+        self._model.write_bytes(circuit_graph(model, visibility))
         self._folder = folder
-        self._inputs = inputs
+        self._visibility: Visibility = visibility
+        self._inputs = [sample_input(sample, visibility) for sample in samples]
 
     def settings(self, scale: int, multiplier: int, bits: int) -> Settings:
         path = self._folder / "probe.json"
-        ezkl_runner.require([ezkl_runner.gen_settings(self._model, path, _probe_arguments(scale, multiplier, bits))])
+        ezkl_runner.require([ezkl_runner.gen_settings(self._model, path, self._arguments(scale, multiplier, bits))])
         return read_settings(path.read_bytes())
 
     def bisect(self, scale: int, multiplier: int) -> tuple[int, list[Witness]]:
@@ -194,7 +199,7 @@ class _Probe:
     def _witnesses(self, scale: int, multiplier: int, bits: int) -> list[Witness] | Failure:
         settings, compiled, witness = (self._folder / f"probe.{each}" for each in ("json", "compiled", "witness"))
         head = [
-            ezkl_runner.gen_settings(self._model, settings, _probe_arguments(scale, multiplier, bits)),
+            ezkl_runner.gen_settings(self._model, settings, self._arguments(scale, multiplier, bits)),
             ezkl_runner.compile_model(self._model, settings, compiled),
         ]
         inputs = [ezkl_runner.gen_witness(sample, compiled, witness) for sample in self._inputs]
@@ -205,15 +210,15 @@ class _Probe:
             return outcomes[-1]
         return [ezkl_runner.read_witness(each) for each in outcomes[len(head) :] if isinstance(each, Outcome)]
 
-
-def _probe_arguments(scale: int, multiplier: int, bits: int) -> dict[str, object]:
-    return ezkl_arguments(
-        input_scale=scale,
-        param_scale=scale,
-        scale_rebase_multiplier=multiplier,
-        lookup_range=[-_PROBE_LOOKUP, _PROBE_LOOKUP],
-        logrows=_PROBE_LOGROWS,
-        num_inner_cols=1,
-        decomp_base=math.isqrt((1 << bits) - 1) + 1,
-        decomp_legs=2,
-    )
+    def _arguments(self, scale: int, multiplier: int, bits: int) -> dict[str, object]:
+        return ezkl_arguments(
+            input_visibility=self._visibility,
+            input_scale=scale,
+            param_scale=scale,
+            scale_rebase_multiplier=multiplier,
+            lookup_range=[-_PROBE_LOOKUP, _PROBE_LOOKUP],
+            logrows=_PROBE_LOGROWS,
+            num_inner_cols=1,
+            decomp_base=math.isqrt((1 << bits) - 1) + 1,
+            decomp_legs=2,
+        )

@@ -6,7 +6,6 @@ first, and does not leave unless both accept.
 
 from __future__ import annotations
 
-from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -17,16 +16,17 @@ from prover.prove import ENGINE, Proved, ProvingFiles, ezkl_accepts, prove
 from prover.witness import Tensors, make_witness
 from verifier.circuit import Circuit
 from verifier.errors import CircuitError
+from verifier.instances import claimed_words, committed_words, words_of
 from verifier.keccak import keccak256
 from verifier.payment.keys import Key
 from verifier.policy import Policy
 from verifier.statement import canonical
 from verifier.statement.bundle import ProofBundle, delivery_message
 from verifier.statement.eip712 import Domain
-from verifier.statement.scalars import Signature, TensorInt
+from verifier.statement.manifest import CircuitManifest
+from verifier.statement.scalars import FieldElement, Signature
 from verifier.statement.terms import JobTerms, input_commitment
 from verifier.statement.verdict import Opinion
-from verifier.tensors import job_limbs, to_words
 from verifier.verify import verify
 
 
@@ -62,22 +62,27 @@ def make_bundle(  # noqa: PLR0913, PLR0917 - a job, and all that doing it needs
     witness_file = work / "witness.json"
     witness = make_witness(folder, files.compiled, job.inputs, job_id, witness_file, limits)
     proved = prove(folder, files, witness_file, work, limits)
-    bundle = sign_bundle(job, witness.outputs, proved, key)
+    bundle = sign_bundle(job, witness.outputs, proved, key, circuit.manifest)
     check_bundle(bundle, circuit, folder, work, limits)
     return bundle
 
 
-def sign_bundle(job: Job, outputs: Tensors, proved: Proved, key: Key) -> ProofBundle:
-    """The bundle of a claim and a proof, with the provider's Delivery over exactly these bytes. Nothing is verified."""
+def sign_bundle(job: Job, outputs: Tensors, proved: Proved, key: Key, manifest: CircuitManifest) -> ProofBundle:
+    """The bundle of a claim and a proof, with the provider's Delivery over exactly these bytes. Nothing is verified.
+
+    Of hashed inputs it carries the hash alone: neither the values nor the blind.
+    """
     job_id = job.terms.job_id(job.domain)
-    words = to_words(_claim(job, outputs))
+    committed, hashed = committed_words(job.inputs, manifest), manifest.visibility == "hashed"
+    words = words_of(job_id, committed, outputs, hashed=hashed)
     delivery = delivery_message(job_id, job.terms.circuit_id, keccak256(words), proved.proof, proved.receipt)
     return ProofBundle(
         origin="delivered",
         domain=job.domain,
         terms=job.terms,
         circuit_id=job.terms.circuit_id,
-        inputs=job.inputs,
+        inputs=None if hashed else job.inputs,
+        input_hash=FieldElement(int.from_bytes(committed)) if hashed else None,
         outputs=outputs,
         proof=proved.proof,
         acceptance=job.acceptance,
@@ -92,8 +97,8 @@ def check_bundle(bundle: ProofBundle, circuit: Circuit, folder: CircuitFolder, w
     Raises:
         CircuitError: C-bundle with the verdict's code.
     """
-    job = Job(domain=bundle.domain, terms=bundle.terms, inputs=bundle.inputs or (), acceptance=bundle.acceptance)
-    words = tuple(value.to_field() for value in _claim(job, bundle.outputs))
+    raw = claimed_words(bundle)
+    words = tuple(FieldElement(int.from_bytes(raw[i : i + 32])) for i in range(0, len(raw), 32))
     accepts = ezkl_accepts(folder, bundle.proof, words, work, limits)
     opinion = Opinion(engine=ENGINE, bundle_sha256=canonical.digest(bundle), accepts=accepts)
     verdict = verify(bundle, circuit, Policy.of_provider(bundle.domain, bundle.terms), (opinion,))
@@ -112,13 +117,12 @@ def _check_job(job: Job, circuit: Circuit, key: Key) -> None:
     compared = (
         ("circuit", circuit.circuit_id, job.terms.circuit_id),
         ("provider", job.terms.provider, key.address),
-        ("input commitment", job.terms.input_commitment, input_commitment(to_words(tuple(chain(*job.inputs))))),
+        (
+            "input commitment",
+            job.terms.input_commitment,
+            input_commitment(committed_words(job.inputs, circuit.manifest)),
+        ),
     )
     for name, expected, found in compared:
         if expected != found:
             raise CircuitError("C-job", f"the job's {name} is another one", expected=str(expected), found=str(found))
-
-
-def _claim(job: Job, outputs: Tensors) -> tuple[TensorInt, ...]:
-    """The instances of public inputs: inputs | job limbs | outputs."""
-    return (*chain(*job.inputs), *job_limbs(job.terms.job_id(job.domain)), *chain(*outputs))

@@ -12,14 +12,16 @@ from verifier.tensors import dequantise
 
 
 def infer(onnx: bytes, manifest: CircuitManifest, inputs: Tensors) -> tuple[tuple[float, ...], ...]:
-    """What onnxruntime gives for the inputs that the integers stand for, one flat tuple a tensor.
+    """What onnxruntime gives for the inputs that the integers stand for, one flat tuple a tensor; a blind is left out.
 
     Raises:
         CircuitError: C-onnx…, C-onnxruntime.
     """
     model = read_model(onnx)
     sample = tuple(
-        np.array(dequantise(values, int(spec.scale)), dtype=str(spec.dtype)).reshape([int(axis) for axis in spec.shape])
+        np.array(dequantise(values[: spec.size], int(spec.scale)), dtype=str(spec.dtype)).reshape(
+            [int(axis) for axis in spec.shape]
+        )
         for spec, values in zip(manifest.inputs, inputs, strict=True)
     )
     return tuple(tuple(float(value) for value in output.reshape(-1)) for output in FloatModel(model).run(sample))

@@ -9,15 +9,15 @@ import tempfile
 from pathlib import Path
 
 from circuits import ezkl_runner
-from circuits.compile import raw_input
 from circuits.ezkl_runner import Limits, Witness
+from circuits.graph import raw_input
 from circuits.registry import CircuitFolder
 from circuits.run_arguments import read_run_arguments
 from circuits.settings import read_settings
 from verifier.errors import CircuitError
 from verifier.files import read_regular
 from verifier.statement import canonical
-from verifier.statement.manifest import CircuitManifest, TensorSpec
+from verifier.statement.manifest import CircuitManifest
 from verifier.statement.scalars import Bytes32, TensorInt
 from verifier.tensors import job_limbs
 
@@ -44,7 +44,7 @@ def make_witness(  # noqa: PLR0913, PLR0917 - what a witness is made of, and whe
     Args:
         folder: the circuit, whose settings and run arguments must be the manifest's.
         compiled: ezkl's compiled model.
-        inputs: one tuple of integers a tensor, in the manifest's order.
+        inputs: one tuple of integers a tensor, in the manifest's order; a hashed one ends with its blind.
         job_id: the job.
         witness_file: where ezkl's witness goes.
         limits: of the child.
@@ -54,7 +54,7 @@ def make_witness(  # noqa: PLR0913, PLR0917 - what a witness is made of, and whe
             them; C-lookup where one would leave a lookup's table; C-witness where the witness is about other inputs.
     """
     manifest = folder.manifest()
-    _check_tensors(inputs, manifest.inputs, int(manifest.value_bound))
+    _check_tensors(inputs, manifest)
     limbs = job_limbs(job_id)
     tensors = [[value.to_field() for value in tensor] for tensor in (*inputs, limbs)]
     outcome = ezkl_runner.run([ezkl_runner.gen_witness(raw_input(tensors), compiled, witness_file)], limits)[0]
@@ -75,9 +75,10 @@ def make_witness(  # noqa: PLR0913, PLR0917 - what a witness is made of, and whe
     return witness
 
 
-def _check_tensors(inputs: Tensors, specs: tuple[TensorSpec, ...], bound: int) -> None:
+def _check_tensors(inputs: Tensors, manifest: CircuitManifest) -> None:
     """Ezkl ignores surplus inputs silently and panics on missing ones: the shape is compared here."""
-    sizes, wanted = [len(tensor) for tensor in inputs], [spec.size for spec in specs]
+    bound, specs = int(manifest.value_bound), manifest.inputs
+    sizes, wanted = tuple(len(tensor) for tensor in inputs), manifest.wire_sizes
     if sizes != wanted:
         raise CircuitError(
             "C-input-shape", "the input is not the circuit's", where="inputs", expected=f"{wanted}", found=f"{sizes}"

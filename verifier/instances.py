@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from verifier.errors import VerifierError
 from verifier.poseidon import poseidon_hash
+from verifier.statement.manifest import BLIND_WORDS, JOB_LIMB_BITS
 from verifier.tensors import job_limbs, to_words
 
 if TYPE_CHECKING:
     from verifier.statement.bundle import ProofBundle
     from verifier.statement.manifest import CircuitManifest, TensorSpec
-    from verifier.statement.scalars import TensorInt
+    from verifier.statement.scalars import Bytes32, TensorInt
 
 SELECTOR = bytes.fromhex("1e8e1e13")
 """keccak256("verifyProof(bytes,uint256[])")[:4], the entry of EZKL's verifier contract."""
@@ -23,12 +24,43 @@ SELECTOR = bytes.fromhex("1e8e1e13")
 
 def claimed_words(bundle: ProofBundle) -> bytes:
     """The words that the claim stands for, big-endian, 32 bytes each; counts and ranges are not checked."""
-    limbs = job_limbs(bundle.job_id)
-    outputs = to_words(tuple(chain.from_iterable(bundle.outputs)))
     if bundle.input_hash is not None:
-        hashed = poseidon_hash([limb.to_field() for limb in limbs])
-        return int(bundle.input_hash).to_bytes(32) + int(hashed).to_bytes(32) + outputs + to_words(limbs)
-    return to_words(tuple(chain.from_iterable(bundle.inputs or ()))) + to_words(limbs) + outputs
+        return words_of(bundle.job_id, int(bundle.input_hash).to_bytes(32), bundle.outputs, hashed=True)
+    inputs = to_words(tuple(chain.from_iterable(bundle.inputs or ())))
+    return words_of(bundle.job_id, inputs, bundle.outputs, hashed=False)
+
+
+def words_of(job_id: Bytes32, committed: bytes, outputs: tuple[tuple[TensorInt, ...], ...], *, hashed: bool) -> bytes:
+    """All words of a job: those that the input commitment covers, and in their order job id and outputs."""
+    limbs = job_limbs(job_id)
+    shown = to_words(tuple(chain.from_iterable(outputs)))
+    if not hashed:
+        return committed + to_words(limbs) + shown
+    hashed_limbs = poseidon_hash([limb.to_field() for limb in limbs])
+    return committed + int(hashed_limbs).to_bytes(32) + shown + to_words(limbs)
+
+
+def committed_words(tensors: tuple[tuple[TensorInt, ...], ...], manifest: CircuitManifest) -> bytes:
+    """The words that an input commitment covers: the input's values, or the hash of ``x || blind``.
+
+    Raises:
+        VerifierError: V5-instance-count where the tensors are not the circuit's, V5-blind where a hashed input has no
+            blind: its last six integers are out of range or all zero.
+    """
+    sizes = tuple(len(tensor) for tensor in tensors)
+    if sizes != manifest.wire_sizes:
+        _count("inputs", list(manifest.wire_sizes), list(sizes), "values")
+    if manifest.visibility == "public":
+        return to_words(tuple(chain.from_iterable(tensors)))
+    blind = tensors[0][-BLIND_WORDS:]
+    if not any(blind) or not all(0 <= value < 1 << JOB_LIMB_BITS for value in blind):
+        raise VerifierError(
+            "V5-blind",
+            "a hashed input without a blind could be guessed from its hash",
+            where=f"inputs.{manifest.inputs[0].name}",
+            expected=f"{BLIND_WORDS} random integers in [0, 2^{JOB_LIMB_BITS}) after the values",
+        )
+    return int(poseidon_hash([value.to_field() for value in tensors[0]])).to_bytes(32)
 
 
 def check_claim(bundle: ProofBundle, manifest: CircuitManifest) -> None:
@@ -80,7 +112,7 @@ def _check_tensors(
             )
 
 
-def _count(where: str, expected: int, found: int, unit: str) -> None:
+def _count(where: str, expected: object, found: object, unit: str) -> None:
     raise VerifierError(
         "V5-instance-count",
         "the claim has another size than the circuit",

@@ -87,4 +87,8 @@ def _trial_input(circuit: Circuit) -> Tensors:
     """The least values that the circuit was certified for, or zeros."""
     certificates = (signed.record for signed in circuit.records if isinstance(signed.record, FidelityCertificate))
     least = {span.name: span.least for span in chain.from_iterable(record.domain for record in certificates)}
-    return tuple((least.get(spec.name, TensorInt(0)),) * spec.size for spec in circuit.manifest.inputs)
+    manifest = circuit.manifest
+    sizes = zip(manifest.inputs, manifest.wire_sizes, strict=True)
+    return tuple(
+        (least.get(spec.name, TensorInt(0)),) * spec.size + (TensorInt(1),) * (size - spec.size) for spec, size in sizes
+    )

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 from verifier.bundles import parse_bundle
 from verifier.errors import ServiceError
 from verifier.evm import signed_by
-from verifier.instances import claimed_words
+from verifier.instances import claimed_words, committed_words
 from verifier.keccak import keccak256
 from verifier.payer.inputs import decode_tensors
-from verifier.poseidon import poseidon_hash
 from verifier.statement import canonical
 from verifier.statement.scalars import Bytes32, Count, Text, Timestamp
 from verifier.statement.terms import (
@@ -29,8 +28,8 @@ from verifier.statement.terms import (
     SignedQuote,
     SignedRelease,
     SignedTerms,
+    input_commitment,
 )
-from verifier.tensors import words_hash
 from workers import jobs
 from workers.catalogue import Catalogue, Offer, check_domain
 from workers.health import Health, examine
@@ -362,7 +361,7 @@ def _check_input(circuit: Circuit, raw: bytes, commitment: Bytes32) -> Tensors:
     """Shape, bound, admissible domain and commitment of an upload."""
     tensors = decode_tensors(raw, where="input")
     manifest = circuit.manifest
-    sizes, found = [spec.size for spec in manifest.inputs], [len(values) for values in tensors]
+    sizes, found = manifest.wire_sizes, tuple(len(values) for values in tensors)
     if sizes != found:
         raise ServiceError("W-input-shape", "the input has another shape", expected=str(sizes), found=str(found)[:200])
     if any(abs(value) > manifest.value_bound for values in tensors for value in values):
@@ -370,10 +369,7 @@ def _check_input(circuit: Circuit, raw: bytes, commitment: Bytes32) -> Tensors:
             "W-input-bound", "a value is beyond the circuit's bound", expected=f"at most {manifest.value_bound}"
         )
     check_domain(circuit, tensors)
-    if manifest.visibility == "hashed":
-        computed = words_hash([poseidon_hash([value.to_field() for value in tensors[0]])])
-    else:
-        computed = words_hash([value for values in tensors for value in values])
+    computed = input_commitment(committed_words(tensors, manifest))
     if computed != commitment:
         raise ServiceError(
             "W-input-commitment", "the input is not the committed one", expected=str(commitment), found=str(computed)

@@ -14,6 +14,7 @@ from circuits import compile as compiling
 from circuits import ezkl_runner, srs
 from circuits.build import Built
 from circuits.ezkl_runner import Limits, Witness
+from circuits.graph import raw_input
 from circuits.model import read_model
 from circuits.rebuild import rebuild
 from circuits.registry import CircuitFolder, add_record, export, find, list_circuits
@@ -41,7 +42,7 @@ class Proof:
         tensors = [[value.to_field() for value in tensor] for tensor in (*self.inputs, job_limbs(JOB))]
         self.witness_file, self.file = folder / "witness", folder / "proof"
         done = ezkl_runner.require(
-            [ezkl_runner.gen_witness(compiling.raw_input(tensors), self.folder.compiled, self.witness_file)]
+            [ezkl_runner.gen_witness(raw_input(tensors), self.folder.compiled, self.witness_file)]
         )
         self.witness: Witness = ezkl_runner.read_witness(done[0])
         self.prove(self.witness_file, self.file)

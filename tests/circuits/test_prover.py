@@ -93,7 +93,7 @@ def test_a_wrong_output_never_leaves(bundle: ProofBundle, tiny: Built, key: Key,
     proved = prove(tiny.folder, files, witness_file, tmp_path, LIMITS)
     outputs = ((wrong, *witness.outputs[0][1:]),)
     for claimed in (outputs, witness.outputs):
-        signed = sign_bundle(job, claimed, proved, key)
+        signed = sign_bundle(job, claimed, proved, key, tiny.folder.manifest())
         with pytest.raises(CircuitError) as caught:
             check_bundle(signed, tiny.folder.circuit(), tiny.folder, tmp_path, LIMITS)
         assert caught.value.code == "C-bundle"

@@ -111,4 +111,4 @@ def _prove(folder: CircuitFolder, salt: str, private: Path, *, sample: int, comm
     limits, files = Limits(wall_seconds=300), ProvingFiles.of(folder.private)
     witness = make_witness(folder, files.compiled, (values,), job_id, work / "witness.json", limits)
     proved = prove(folder, files, work / "witness.json", work, limits)
-    return canonical.encode(sign_bundle(job, witness.outputs, proved, PROVIDER))
+    return canonical.encode(sign_bundle(job, witness.outputs, proved, PROVIDER, manifest))

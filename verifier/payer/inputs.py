@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from verifier.errors import VerifierError
 from verifier.files import read_regular
 from verifier.statement import canonical
+from verifier.statement.manifest import BLIND_WORDS, JOB_LIMB_BITS
 from verifier.statement.scalars import TensorInt
-from verifier.tensors import quantise, to_words
+from verifier.tensors import quantise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +24,8 @@ Tensors = tuple[tuple[TensorInt, ...], ...]
 
 def read_input(path: Path, manifest: CircuitManifest) -> Tensors:
     """The quantised tensors of a JSON file: EZKL's ``{"input_data": [[…], …]}``, or a list of tensors, nested or flat.
+
+    A hashed input gets a fresh random blind at its end, as it crosses the wire.
 
     Raises:
         VerifierError: V0-file, V0-size, V5-input where the file does not fit the circuit, V5-tensor-… where a number
@@ -46,15 +50,17 @@ def read_input(path: Path, manifest: CircuitManifest) -> Tensors:
             expected=", ".join(f"{spec.name}: {list(map(int, spec.shape))}" for spec in manifest.inputs),
             found=f"{[len(tensor) for tensor in flat]} values",
         )
-    return tuple(
+    quantised = tuple(
         quantise(tensor, scale=int(spec.scale), dtype=spec.dtype, bound=int(manifest.value_bound))
         for tensor, spec in zip(flat, manifest.inputs, strict=True)
     )
+    return with_blind(quantised) if manifest.visibility == "hashed" else quantised
 
 
-def words_of(tensors: Tensors) -> bytes:
-    """The input's instance words, tensor after tensor."""
-    return to_words(tuple(chain.from_iterable(tensors)))
+def with_blind(tensors: Tensors) -> Tensors:
+    """The one tensor of a hashed input with a fresh blind at its end; never the same one twice."""
+    blind = tuple(TensorInt(secrets.randbelow(1 << JOB_LIMB_BITS)) for _ in range(BLIND_WORDS))
+    return ((*tensors[0], *blind),) if any(blind) else with_blind(tensors)
 
 
 def encode_tensors(tensors: Tensors) -> bytes:

@@ -13,7 +13,8 @@ from verifier.bundles import parse_bundle
 from verifier.circuit import Circuit
 from verifier.errors import EscrowError, GateError, UndecidedError, VerifierError
 from verifier.evm import signed_by
-from verifier.payer.inputs import decode_tensors, encode_tensors, words_of
+from verifier.instances import committed_words
+from verifier.payer.inputs import decode_tensors, encode_tensors
 from verifier.payer.settlement import settle
 from verifier.payment.gate import Gate
 from verifier.payment.ledger import Evidence, PayerJob
@@ -162,7 +163,7 @@ class Payer:
             amount=quote.amount,
             circuit_id=circuit.circuit_id,
             rule=ProofRule.derive(circuit.manifest, quote.verifier),
-            input_commitment=input_commitment(words_of(tensors)),
+            input_commitment=input_commitment(committed_words(tensors, circuit.manifest)),
             fund_by=Timestamp(start + min(FUND_WINDOW_S, max(1, seconds // 2))),
             deadline=Timestamp(start + seconds),
             salt=Bytes32(secrets.token_bytes(32)),

@@ -16,6 +16,8 @@ from verifier.statement.scalars import Bytes32, Count, Text, Uint256
 JOB_LIMBS = 11
 """Words of the job id in the instances: 256 bits in 24-bit limbs."""
 JOB_LIMB_BITS = 24
+BLIND_WORDS = 6
+"""Random integers in [0, 2^24) after a hashed input, 144 bits: without them a likely input could be guessed."""
 MAX_AXES = 8
 MAX_INSTANCES = 1024
 MAX_PROOF_BYTES = 4096
@@ -134,6 +136,12 @@ class CircuitManifest(
     def circuit_id(self) -> Bytes32:
         """The sha256 of the manifest's canonical bytes."""
         return canonical.digest(self)
+
+    @property
+    def wire_sizes(self) -> tuple[int, ...]:
+        """The number of integers of each input tensor as it crosses the wire: a hashed one ends with its blind."""
+        blind = BLIND_WORDS if self.visibility == "hashed" else 0
+        return tuple(spec.size + blind for spec in self.inputs)
 
     @property
     def input_len(self) -> int:
