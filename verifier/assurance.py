@@ -42,16 +42,26 @@ def assurance_of(circuit: Circuit, policy: Policy) -> Assurance:
             circuit.manifest.vk_sha256,
         ):
             found.add("compiled")
-    for record in _trusted(circuit, policy.records.owners):
-        if isinstance(record, CircuitAttestation) and record.code_hash == circuit.manifest.evm.code_hash:
-            found.add("attested")
+    if any(_attests(record, circuit) for record in _trusted(circuit, policy.records.owners)):
+        found.add("attested")
     return max(found, key=ORDER.index)
+
+
+def attesting_owners(circuit: Circuit, owners: tuple[Address, ...]) -> frozenset[Address]:
+    """Those of the owners whose signed attestation names this circuit and this code."""
+    return frozenset(
+        signer for signer in owners if any(_attests(record, circuit) for record in _trusted(circuit, (signer,)))
+    )
 
 
 def fidelity_certificates(circuit: Circuit, policy: Policy) -> tuple[FidelityCertificate, ...]:
     """The fidelity certificates of this circuit that are signed by one of the policy's owners."""
     records = _trusted(circuit, policy.records.owners)
     return tuple(record for record in records if isinstance(record, FidelityCertificate))
+
+
+def _attests(record: Record, circuit: Circuit) -> bool:
+    return isinstance(record, CircuitAttestation) and record.code_hash == circuit.manifest.evm.code_hash
 
 
 def _trusted(circuit: Circuit, signers: tuple[Address, ...]) -> Iterator[Record]:

@@ -18,7 +18,7 @@ from verifier.statement import canonical
 from verifier.statement.eip712 import Domain
 from verifier.statement.scalars import Address, Bytes32, Count, Measure, Text, Uint256
 from verifier.statement.terms import JobTerms
-from verifier.statement.verdict import Assurance
+from verifier.statement.verdict import Assurance, SrsKind
 
 MAX_POLICY_BYTES = 1 << 20
 ANY = "*"
@@ -43,7 +43,9 @@ class Chains(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class CircuitRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is asked of one circuit, or under the name ``*`` of any other.
 
-    `max_error` and `min_agreement` ask for a fidelity certificate by a key in `records.owners`.
+    `max_error` and `min_agreement` ask for a fidelity certificate by a key in `records.owners`. `owners` asks that one
+    of them attested this circuit, whatever the assurance: a rebuild shows that code is some model, not whose. `srs`
+    lists the kinds taken; a development SRS is taken only on `dev_chains` besides. Absent, neither is asked.
     """
 
     assurance: Assurance = "rebuilt"
@@ -52,6 +54,8 @@ class CircuitRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     min_samples: Count = Count(1)
     visibility: tuple[Literal["public", "hashed"], ...] = ("public", "hashed")
     ezkl_versions: tuple[Text, ...] = (Text("23.0.5"),)
+    owners: tuple[Address, ...] | None = None
+    srs: tuple[SrsKind, ...] | None = None
 
 
 class Records(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,11 +71,27 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     allowed: tuple[Address, ...] = ()
 
 
+class Depth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Jobs of `amount` wei or more are released only with `blocks` blocks on top of their funding."""
+
+    amount: Uint256
+    blocks: Count
+
+
 class Amounts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Caps in wei. None is no cap."""
+    """Caps in wei, None is no cap: of one job, of all jobs with one provider within a day, of all jobs within a day.
+
+    `depths` says how final a funding must be for its amount; the deepest that applies counts.
+    """
 
     per_job: Uint256 | None = None
+    per_provider: Uint256 | None = None
     per_day: Uint256 | None = None
+    depths: tuple[Depth, ...] | None = None
+
+    def blocks_for(self, amount: int) -> int:
+        """How many blocks must stand on top of the funding of a job of so many wei."""
+        return max((int(depth.blocks) for depth in self.depths or () if amount >= depth.amount), default=0)
 
 
 class Opinions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

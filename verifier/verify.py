@@ -8,7 +8,7 @@
 5 instances    built from the claim: exact count, every value within the circuit's bound
 6 input        the commitment over the input's words is the terms'
 7 proof        exact length; the pinned code accepts, under the rule's gas cap and the pinned revision
-8 opinions     those that the policy asks for are there; none of those given disagrees
+8 opinions     those that the policy asks for are there; none of those given disagrees, of whichever side
 
 Time, single use and the state of a chain are not looked at: they are the gate's and the escrow's. The payer's consent
 is not shown by a bundle either: it is the Funded event. INVALID is about a bundle, never about a job.
@@ -20,17 +20,19 @@ import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from verifier.assurance import ORDER, assurance_of, fidelity_certificates
+from verifier.assurance import ORDER
+from verifier.basis import Basis
 from verifier.errors import OpgateError, UndecidedError, VerifierError
 from verifier.evm import run_verifier, signed_by
 from verifier.instances import calldata, check_claim, claimed_words, input_words
 from verifier.keccak import keccak256
+from verifier.sentences import shown_and_not
 from verifier.srs import srs_kind
 from verifier.statement import canonical
+from verifier.statement.bundle import delivery_message
 from verifier.statement.scalars import Count, Text
 from verifier.statement.terms import Acceptance, ProofRule, input_commitment
-from verifier.statement.verdict import CheckedAgainst, TermsVerdict, Verdict
-from verifier.version import __version__
+from verifier.statement.verdict import TermsVerdict, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,9 +59,15 @@ class _Deal(NamedTuple):
     terms: JobTerms
     domain: Domain
     claimed_id: Bytes32
-    circuit: Circuit
-    policy: Policy
-    assurance: Assurance
+    basis: Basis
+
+    @property
+    def circuit(self) -> Circuit:
+        return self.basis.circuit
+
+    @property
+    def policy(self) -> Policy:
+        return self.basis.policy
 
 
 class _Case(NamedTuple):
@@ -67,8 +75,14 @@ class _Case(NamedTuple):
 
     deal: _Deal
     bundle: ProofBundle
+    subject: Bytes32
+    job_id: Bytes32
     opinions: tuple[Opinion, ...]
     words: bytes
+
+    def given(self) -> dict[str, Opinion]:
+        """The opinions about this very bundle, by their engine."""
+        return {str(opinion.engine): opinion for opinion in self.opinions if opinion.bundle_sha256 == self.subject}
 
 
 def verify(bundle: ProofBundle, circuit: Circuit, policy: Policy, opinions: tuple[Opinion, ...] = ()) -> Verdict:
@@ -82,13 +96,18 @@ def verify(bundle: ProofBundle, circuit: Circuit, policy: Policy, opinions: tupl
         A Verdict: VALID, INVALID with the first step's code that fails, or UNDECIDED where something on our side
         (the EVM, a missing opinion, an unexpected failure) kept us from deciding.
     """
-    job_id = bundle.job_id
-    checked = _checked(canonical.digest(bundle), circuit, policy)
+    return verify_on(Basis(circuit, policy), bundle, opinions)
+
+
+def verify_on(basis: Basis, bundle: ProofBundle, opinions: tuple[Opinion, ...] = ()) -> Verdict:
+    """As `verify`, on a circuit and policy whose own parts need not be computed again for each bundle."""
+    job_id, subject = bundle.job_id, canonical.digest(bundle)
+    checked = basis.checked(subject)
     assurance: Assurance | None = None
     try:
-        assurance = assurance_of(circuit, policy)
-        deal = _Deal(bundle.terms, bundle.domain, bundle.circuit_id, circuit, policy, assurance)
-        case = _Case(deal, bundle, opinions, claimed_words(bundle))
+        assurance = basis.assurance
+        deal = _Deal(bundle.terms, bundle.domain, bundle.circuit_id, basis)
+        case = _Case(deal, bundle, subject, job_id, opinions, claimed_words(bundle))
         for step in STEPS:
             step(case)
     except Exception as error:  # noqa: BLE001 - whatever happens, money must see a verdict and never a traceback
@@ -104,7 +123,7 @@ def verify(bundle: ProofBundle, circuit: Circuit, policy: Policy, opinions: tupl
             code=Text(code),
             message=message,
         )
-    shown, not_shown = _statement(bundle, circuit, policy, assurance)
+    shown, not_shown = shown_and_not(bundle, basis)
     return Verdict(
         outcome="VALID", job_id=job_id, assurance=assurance, checked=checked, shown=shown, not_shown=not_shown
     )
@@ -113,11 +132,12 @@ def verify(bundle: ProofBundle, circuit: Circuit, policy: Policy, opinions: tupl
 def check_terms(terms: JobTerms, domain: Domain, circuit: Circuit, policy: Policy) -> TermsVerdict:
     """Steps 1, 2 and 4 for terms, before the payer signs them: after funding, a policy has no force any more."""
     job_id = terms.job_id(domain)
-    checked = _checked(canonical.digest(terms), circuit, policy)
+    basis = Basis(circuit, policy)
+    checked = basis.checked(canonical.digest(terms))
     assurance: Assurance | None = None
     try:
-        assurance = assurance_of(circuit, policy)
-        deal = _Deal(terms, domain, terms.circuit_id, circuit, policy, assurance)
+        assurance = basis.assurance
+        deal = _Deal(terms, domain, terms.circuit_id, basis)
         for step in TERMS_STEPS:
             step(deal)
     except Exception as error:  # noqa: BLE001 - as in verify
@@ -136,13 +156,13 @@ def check_terms(terms: JobTerms, domain: Domain, circuit: Circuit, policy: Polic
 
 def check_circuit(deal: _Deal) -> None:
     """Step 1: this is the circuit of the terms, its code is the pinned one, and the policy takes it."""
-    manifest, rule = deal.circuit.manifest, _rule(deal)
-    if deal.terms.circuit_id != deal.circuit.circuit_id:
-        _no("V1-circuit-id", "the terms name another circuit", deal.circuit.circuit_id, deal.terms.circuit_id)
-    if deal.claimed_id != deal.circuit.circuit_id:
-        _no("V1-circuit-id", "the bundle names another circuit", deal.circuit.circuit_id, deal.claimed_id)
-    if deal.circuit.code_hash != manifest.evm.code_hash:
-        _no("V1-code-hash", "the code is not the manifest's", manifest.evm.code_hash, deal.circuit.code_hash)
+    manifest, rule, basis = deal.circuit.manifest, _rule(deal), deal.basis
+    if deal.terms.circuit_id != basis.circuit_id:
+        _no("V1-circuit-id", "the terms name another circuit", basis.circuit_id, deal.terms.circuit_id)
+    if deal.claimed_id != basis.circuit_id:
+        _no("V1-circuit-id", "the bundle names another circuit", basis.circuit_id, deal.claimed_id)
+    if basis.code_hash != manifest.evm.code_hash:
+        _no("V1-code-hash", "the code is not the manifest's", manifest.evm.code_hash, basis.code_hash)
     if deal.circuit.code.startswith(b"\xef"):
         _no(
             "V1-code-kind",
@@ -154,14 +174,19 @@ def check_circuit(deal: _Deal) -> None:
         _no("V1-visibility", "the policy does not take this kind of input", rule.visibility, manifest.visibility)
     if manifest.ezkl_version not in rule.ezkl_versions:
         _no("V1-ezkl-version", "the policy does not take this proof system", rule.ezkl_versions, manifest.ezkl_version)
-    if ORDER.index(deal.assurance) < ORDER.index(rule.assurance):
-        _no(
-            "V1-assurance",
-            "no trusted record shows what this code computes",
-            rule.assurance,
-            deal.assurance,
-        )
-    if srs_kind(manifest.srs) != "ceremony" and deal.domain.chain_id not in deal.policy.chains.dev_chains:
+    _check_trust(deal, rule)
+
+
+def _check_trust(deal: _Deal, rule: CircuitRule) -> None:
+    """Of step 1: who says what the code computes, whose model it is, and who made the SRS."""
+    basis, kind = deal.basis, srs_kind(deal.circuit.manifest.srs)
+    if ORDER.index(basis.assurance) < ORDER.index(rule.assurance):
+        _no("V1-assurance", "no trusted record shows what this code computes", rule.assurance, basis.assurance)
+    if rule.owners is not None and not basis.attesting:
+        _no("V1-owner", "no owner that the policy asks for says that this circuit is theirs", rule.owners, "nobody")
+    if rule.srs is not None and kind not in rule.srs:
+        _no("V1-srs", "the policy does not take this kind of SRS", rule.srs, kind)
+    if kind != "ceremony" and deal.domain.chain_id not in deal.policy.chains.dev_chains:
         _no("V1-srs", "whoever made the SRS can forge proofs", "a ceremony's SRS on this chain", "a development SRS")
 
 
@@ -198,8 +223,7 @@ def check_deal(deal: _Deal) -> None:
 
 def check_signatures(case: _Case) -> None:
     """Step 3: the provider accepted this job, and delivered exactly these bytes, or the chain shows that it closed."""
-    bundle, provider = case.bundle, case.bundle.terms.provider
-    job_id = bundle.job_id
+    bundle, provider, job_id = case.bundle, case.bundle.terms.provider, case.job_id
     if not signed_by(provider, Acceptance(job_id=job_id).digest(bundle.domain), bundle.acceptance):
         _no("V3-acceptance", "the Acceptance is not the provider's for this job", provider, "another signer")
     instances_hash = keccak256(case.words)
@@ -207,8 +231,14 @@ def check_signatures(case: _Case) -> None:
         from verifier.chain_evidence import check_released  # noqa: PLC0415 - RLP and tries only where a chain is shown
 
         check_released(bundle.evidence, bundle.domain, job_id, instances_hash)
-    elif bundle.delivery is None or not signed_by(
-        provider, bundle.delivery_message(instances_hash).digest(bundle.domain), bundle.delivery
+        return
+    signed = None
+    if bundle.receipt is not None:  # else __post_init__ of the bundle made sure that there is evidence
+        signed = delivery_message(job_id, bundle.circuit_id, instances_hash, bundle.proof, bundle.receipt)
+    if (
+        signed is None
+        or bundle.delivery is None
+        or not signed_by(provider, signed.digest(bundle.domain), bundle.delivery)
     ):
         _no(
             "V3-delivery",
@@ -223,7 +253,7 @@ def check_fidelity(deal: _Deal) -> None:
     rule = _rule(deal)
     if rule.max_error is None and rule.min_agreement is None:
         return
-    certificates = fidelity_certificates(deal.circuit, deal.policy)
+    certificates = deal.basis.certificates
     if not certificates:
         _no("V4-certificate", "no fidelity certificate by an owner that the policy names", "one", "none")
     for certificate in certificates:
@@ -270,27 +300,28 @@ def check_proof(case: _Case) -> None:
         revision=manifest.evm.revision,
     )
     if not answer.accepted:
+        accepting = [name for name, opinion in case.given().items() if opinion.accepts]
+        if accepting:
+            _disagreement("another verifier accepts what the circuit's code refuses", accepting)
         found = "the code refuses: the output is not shown to be the model's"
         _no("V7-proof", "the proof does not open against the circuit", "the code answers 1", found)
 
 
 def check_opinions(case: _Case) -> None:
     """Step 8: other verifiers, where the policy asks for them or somebody gave their word, agree."""
-    subject = canonical.digest(case.bundle)
-    given = {str(opinion.engine): opinion for opinion in case.opinions if opinion.bundle_sha256 == subject}
+    given = case.given()
     missing = [name for name in case.deal.policy.opinions.required if name not in given]
     if missing:
         raise UndecidedError(
-            "V8-missing", "the policy asks for another opinion", expected=", ".join(missing), found="none"
+            "V8-missing",
+            "the policy asks for another opinion",
+            expected=", ".join(missing),
+            found="none",
+            do=f"Ask for it: --second-opinion {missing[0]}",
         )
     refusing = [name for name, opinion in given.items() if not opinion.accepts]
     if refusing:
-        raise UndecidedError(
-            "V8-disagreement",
-            "another verifier refuses what the circuit's code accepts",
-            found=", ".join(refusing),
-            do="Keep both inputs and report it: one of the verifiers is wrong",
-        )
+        _disagreement("another verifier refuses what the circuit's code accepts", refusing)
 
 
 def _of_deal(step: Callable[[_Deal], None]) -> Callable[[_Case], None]:
@@ -330,14 +361,13 @@ def _no(code: str, message: str, expected: object, found: object) -> NoReturn:
     raise VerifierError(code, message, where=f"step {code[1]}", expected=str(expected), found=str(found))
 
 
-def _checked(subject: Bytes32, circuit: Circuit, policy: Policy) -> CheckedAgainst:
-    return CheckedAgainst(
-        subject_sha256=subject,
-        circuit_id=circuit.circuit_id,
-        code_hash=circuit.code_hash,
-        policy_sha256=policy.digest,
-        evm_revision=circuit.manifest.evm.revision,
-        package=Text(f"opgate {__version__}"),
+def _disagreement(message: str, engines: list[str]) -> NoReturn:
+    """One of two verifiers is wrong, whichever it is: nobody should act on either."""
+    raise UndecidedError(
+        "V8-disagreement",
+        message,
+        found=", ".join(engines),
+        do="Keep both inputs and report it: one of the verifiers is wrong",
     )
 
 
@@ -356,45 +386,3 @@ def _text(message: str) -> Text:
 def _step_of(code: str) -> Count | None:
     match = re.match(r"V([0-8])-", code)
     return Count(int(match[1])) if match else None
-
-
-_BY_ASSURANCE: dict[Assurance, str] = {
-    "rebuilt": "the code is what the ONNX model compiles to, rebuilt byte for byte by a key that the policy trusts",
-    "compiled": "the code embeds this verifying key and SRS; which model stands behind the key is not shown",
-    "attested": "the owner says that the code is the model; the owner could produce any output",
-    "unattested": "nobody that the policy trusts says what the code computes",
-}
-
-
-def _statement(
-    bundle: ProofBundle, circuit: Circuit, policy: Policy, assurance: Assurance
-) -> tuple[tuple[Text, ...], tuple[Text, ...]]:
-    """What a VALID verdict shows, and what it does not, in sentences that do not depend on any clock."""
-    provider = bundle.terms.provider
-    delivered = (
-        f"{provider} accepted the job and signed this delivery"
-        if bundle.evidence is None
-        else f"{provider} accepted the job, and the transaction shown closed it"
-    )
-    shown = (
-        "the circuit's pinned code accepts the proof: these outputs belong to this input, this job and this circuit",
-        _BY_ASSURANCE[assurance],
-        delivered,
-    )
-    rule = policy.rule_for(circuit.circuit_id)
-    asked = rule is not None and (rule.max_error is not None or rule.min_agreement is not None)
-    not_shown = [
-        "who computed it, where, on what device and when: the receipt is the provider's word",
-        "that the input is true, or that the model is any good",
-        "how close the circuit is to the model beyond the samples of its fidelity certificate"
-        if asked
-        else "how close the circuit is to the model: the policy asks for no fidelity certificate",
-        "that the payer agreed: that is the Funded event on the chain",
-    ]
-    if ORDER.index(assurance) < ORDER.index("compiled"):
-        not_shown.append("that the code embeds the SRS of the manifest: that counts as checked from compiled up")
-    if srs_kind(circuit.manifest.srs) != "ceremony":
-        not_shown.append("that nobody forged it: the SRS is a development one, whoever made it can")
-    if bundle.evidence is not None:
-        not_shown.append(f"that the block is the chain's: its hash was given by {bundle.evidence.source}"[:256])
-    return tuple(Text(line) for line in shown), tuple(Text(line) for line in not_shown)
