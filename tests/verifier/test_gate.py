@@ -27,9 +27,9 @@ from verifier.payer.inputs import encode_tensors
 from verifier.payment.gate import Gate, Limits
 from verifier.payment.ledger import Evidence, Ledger, PayerJob
 from verifier.payment.states import JobState
-from verifier.policy import Amounts, Policy
+from verifier.policy import Amounts, Depth, Policy
 from verifier.statement import canonical
-from verifier.statement.scalars import Bytes32, Signature, TensorInt, Text, Uint256
+from verifier.statement.scalars import Bytes32, Count, Signature, TensorInt, Text, Uint256
 from verifier.statement.terms import SignedTerms
 from verifier.verify import check_terms
 
@@ -238,6 +238,30 @@ def test_a_shallow_funding_is_waited_for(house: House) -> None:
     refused(house, "G5-final", lambda: house.gate(confirmations=3).release(job.job_id, digest, now=NOW))
 
 
+def test_a_dear_job_waits_for_a_deeper_funding(house: House) -> None:
+    """Final enough for the amount: the policy names the depth for the amount, and the deepest that applies counts."""
+    price = int(BASE.job.terms.amount)
+    steps = ((1, 2), (price, 6), (price + 1, 100))
+    depths = tuple(Depth(amount=Uint256(amount), blocks=Count(blocks)) for amount, blocks in steps)
+    policy = replace(BASE.policy, amounts=Amounts(depths=depths))
+    job, digest = house.keep(BASE.job, policy), house.bundle(BASE.job)
+    house.view.confirmations = 5
+    refused(house, "G5-final", lambda: house.gate().release(job.job_id, digest, now=NOW))
+    house.view.confirmations = 6
+    house.gate().release(job.job_id, digest, now=NOW)
+
+
+def test_the_cap_for_one_provider_is_kept_before_anything_is_archived(house: House) -> None:
+    price = int(BASE.job.terms.amount)
+    policy = replace(BASE.policy, amounts=Amounts(per_provider=Uint256(2 * price - 1)))
+    first, second = house.keep(BASE.job, policy), house.keep(BASE.other_job, policy)
+    house.gate().release(first.job_id, house.bundle(BASE.job), now=NOW)
+    with pytest.raises(GateError) as caught:
+        house.gate().release(second.job_id, house.bundle(BASE.other_job), now=NOW)
+    assert caught.value.code == "G6-per-provider"
+    assert len(house.intents()) == 1
+
+
 def capped(per_day: int) -> Policy:
     return replace(BASE.policy, amounts=Amounts(per_day=Uint256(per_day)))
 
@@ -320,6 +344,7 @@ STEPS = (
     (Archive, "append"),
     (Archive, "blob"),
     (Ledger, "job"),
+    (Ledger, "keep_caps"),
     (Ledger, "reserve_release"),
     (Ledger, "store_release"),
     (CountingSigner, "sign_digest"),
@@ -420,7 +445,7 @@ def test_a_damaged_blob_of_the_evidence_withholds_the_signature(house: House) ->
 
 def test_a_release_taken_for_other_instances_is_not_taken_again(house: House) -> None:
     job, digest = house.keep(BASE.job), house.bundle(BASE.job)
-    house.ledger.reserve_release(job.job_id, Bytes32(b"\x01" * 32), amount=1, now=NOW)
+    house.ledger.reserve_release(job.job_id, Bytes32(b"\x01" * 32), now=NOW)
     refused(house, "G-signed", lambda: house.gate().release(job.job_id, digest, now=NOW))
 
 

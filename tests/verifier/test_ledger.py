@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ from tests.vectors.keys import PAYER, PROVIDER, STRANGER
 from verifier.errors import GateError
 from verifier.payer.inputs import encode_tensors
 from verifier.payment.ledger import Evidence, Ledger, PayerJob
-from verifier.statement.scalars import Bytes32, Uint256
+from verifier.policy import Amounts
+from verifier.statement.scalars import Address, Bytes32, Uint256
 from verifier.statement.terms import Acceptance, Release, SignedRelease, SignedTerms
 
 if TYPE_CHECKING:
@@ -37,9 +39,10 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened.close()
 
 
-def job(number: int = 0, *, at: int = NOW, amount: int = 100) -> PayerJob:
+def job(number: int = 0, *, at: int = NOW, amount: int = 100, provider: Address = PROVIDER.address) -> PayerJob:
     """A job as it is drafted: nobody has signed."""
-    terms = replace(BASE.job.terms, salt=Bytes32(number.to_bytes(32)), amount=Uint256(amount))
+    salt = Bytes32(number.to_bytes(32))
+    terms = replace(BASE.job.terms, salt=salt, amount=Uint256(amount), provider=provider)
     return PayerJob(
         job_id=terms.job_id(BASE.job.domain),
         created_at=at,
@@ -117,8 +120,12 @@ def test_terms_and_domain_never_change(ledger: Ledger) -> None:
     assert code(caught) == "G-job-unknown"
 
 
-def signed(ledger: Ledger, draft: PayerJob, per_day: int | None) -> None:
-    ledger.sign_terms(draft.job_id, replace(draft.terms, payer_signature=signature(draft)), per_day=per_day)
+def signed(ledger: Ledger, draft: PayerJob, per_day: int | None, *, per_provider: int | None = None) -> None:
+    caps = Amounts(
+        per_day=None if per_day is None else Uint256(per_day),
+        per_provider=None if per_provider is None else Uint256(per_provider),
+    )
+    ledger.sign_terms(draft.job_id, replace(draft.terms, payer_signature=signature(draft)), caps=caps)
 
 
 def test_the_cap_per_day_holds_before_money_is_locked(ledger: Ledger) -> None:
@@ -135,6 +142,41 @@ def test_the_cap_per_day_holds_before_money_is_locked(ledger: Ledger) -> None:
     signed(ledger, drafts[1], 0)  # signed already: the same again asks for nothing more
     ledger.set_closed(drafts[0].job_id, "reclaim")
     signed(ledger, drafts[2], 250)
+
+
+def test_the_cap_for_one_provider_leaves_the_others_alone(ledger: Ledger) -> None:
+    """The trap: one provider with many circuits and quotes takes all that the day's cap allows."""
+    drafts = [job(number) for number in range(3)]
+    other = job(3, provider=STRANGER.address)
+    for draft in (*drafts, other):
+        ledger.add(draft)
+    for draft in drafts[:2]:
+        signed(ledger, draft, 1000, per_provider=250)
+    with pytest.raises(GateError) as caught:
+        signed(ledger, drafts[2], 1000, per_provider=250)
+    assert code(caught) == "G6-per-provider"
+    signed(ledger, other, 1000, per_provider=250)
+    for draft in drafts[:2]:
+        ledger.reserve_release(draft.job_id, DIGEST, now=NOW)
+    caps = Amounts(per_provider=Uint256(250))
+    for act in (ledger.keep_caps, partial(ledger.reserve_release, instances_hash=DIGEST)):
+        with pytest.raises(GateError) as caught:
+            act(drafts[2].job_id, now=NOW, caps=caps)
+        assert code(caught) == "G6-per-provider"
+        act(other.job_id, now=NOW, caps=caps)
+
+
+def test_the_cap_per_job_is_kept_where_terms_are_signed(ledger: Ledger) -> None:
+    """The trap: a policy that became stricter after the terms were judged."""
+    draft = job()
+    ledger.add(draft)
+    with pytest.raises(GateError) as caught:
+        ledger.sign_terms(
+            draft.job_id,
+            replace(draft.terms, payer_signature=signature(draft)),
+            caps=Amounts(per_job=Uint256(99)),
+        )
+    assert code(caught) == "G6-per-job"
 
 
 def test_the_cap_forgets_what_is_a_day_old(ledger: Ledger) -> None:
@@ -179,7 +221,7 @@ def test_a_bundle_is_replaced_only_before_a_release(ledger: Ledger) -> None:
     ledger.set_bundle(draft.job_id, DIGEST)
     ledger.set_bundle(draft.job_id, OTHER)
     assert ledger.job(draft.job_id).bundle == OTHER
-    ledger.reserve_release(draft.job_id, DIGEST, amount=1, now=NOW)
+    ledger.reserve_release(draft.job_id, DIGEST, now=NOW)
     ledger.set_bundle(draft.job_id, DIGEST)
     assert ledger.job(draft.job_id).bundle == OTHER
 
@@ -187,15 +229,15 @@ def test_a_bundle_is_replaced_only_before_a_release(ledger: Ledger) -> None:
 def test_one_release_for_ever(ledger: Ledger) -> None:
     draft = job()
     ledger.add(draft)
-    assert ledger.reserve_release(draft.job_id, DIGEST, amount=1, now=NOW) is None
-    assert ledger.reserve_release(draft.job_id, DIGEST, amount=1, now=NOW) is None, "a crash before the signature"
+    assert ledger.reserve_release(draft.job_id, DIGEST, now=NOW) is None
+    assert ledger.reserve_release(draft.job_id, DIGEST, now=NOW) is None, "a crash before the signature"
     with pytest.raises(GateError) as caught:
-        ledger.reserve_release(draft.job_id, OTHER, amount=1, now=NOW)
+        ledger.reserve_release(draft.job_id, OTHER, now=NOW)
     assert code(caught) == "G-signed"
     kept = ledger.store_release(draft.job_id, release(draft))
     again = SignedRelease(release=kept.release, signature=PAYER.sign_digest(OTHER))
     assert ledger.store_release(draft.job_id, again) == kept
-    assert ledger.reserve_release(draft.job_id, DIGEST, amount=1, now=NOW) == kept
+    assert ledger.reserve_release(draft.job_id, DIGEST, now=NOW) == kept
 
 
 def test_a_release_that_was_not_reserved_is_not_kept(ledger: Ledger) -> None:
@@ -208,8 +250,8 @@ def test_a_release_that_was_not_reserved_is_not_kept(ledger: Ledger) -> None:
 
 def test_a_release_of_an_unknown_job_is_refused(ledger: Ledger) -> None:
     with pytest.raises(GateError) as caught:
-        ledger.reserve_release(DIGEST, DIGEST, amount=1, now=NOW)
-    assert code(caught) == "G-ledger"
+        ledger.reserve_release(DIGEST, DIGEST, now=NOW)
+    assert code(caught) == "G-job-unknown"
 
 
 def test_a_file_that_is_no_database_is_an_error_of_ours(tmp_path: Path) -> None:

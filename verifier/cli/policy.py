@@ -52,8 +52,11 @@ def check(
     console.print(f"rebuilt   counts when signed by {_names(read.records.keys)}")
     console.print(f"owner     records count when signed by {_names(read.records.owners)}")
     console.print(f"provider  {_names(read.providers.allowed) if read.providers.allowed else 'any'}")
-    per_job, per_day = read.amounts.per_job, read.amounts.per_day
-    console.print(f"amount    per job {_cap(per_job)}, per day {_cap(per_day)}")
+    caps = read.amounts
+    of_day = f"per provider and day {_cap(caps.per_provider)}, per day {_cap(caps.per_day)}"
+    console.print(f"amount    per job {_cap(caps.per_job)}, {of_day}")
+    for depth in caps.depths or ():
+        console.print(f"depth     {depth.blocks} blocks on top of a funding of {depth.amount} wei or more")
     if read.opinions.required:
         console.print(f"opinions  of {', '.join(read.opinions.required)} must agree")
 

@@ -229,7 +229,7 @@ class Payer:
             EscrowError: E-acceptance without the provider's Acceptance, E-other-escrow or E-other-payer where the job
                 is not this payer's here, E-… as the escrow refuses.
             VerifierError: with the code of the step that the policy of now refuses.
-            GateError: G6-per-day above the policy's cap.
+            GateError: G6-per-job, G6-per-provider, G6-per-day above the policy's cap.
             UndecidedError: the terms could not be judged.
         """
         self._check_mine(job)
@@ -244,7 +244,7 @@ class Payer:
             signed = SignedTerms(
                 domain=signed.domain, terms=signed.terms, payer_signature=signature, acceptance=signed.acceptance
             )
-            signed = self.ledger.sign_terms(job.job_id, signed, per_day=self.policy.amounts.per_day).terms
+            signed = self.ledger.sign_terms(job.job_id, signed, caps=self.policy.amounts).terms
         terms, payer = signed.terms, signed.payer_signature or b""
         if self.chain.allowance(terms.token, terms.payer, self.escrow.address) >= terms.amount:
             self.escrow.fund(terms, acceptance=acceptance, payer_signature=payer)

@@ -4,8 +4,8 @@ G1 the job is known, and its release was not taken for other instances
 G2 the bundle's bytes are read again from the archive
 G3 verify runs here, under the policy, manifest, code and records that the job was judged by before it was funded
 G4 the verdict is VALID and is about this job
-G5 the chain says: known escrow code, FUNDED, final enough, and the deadline is beyond the margin
-G6 the amount keeps the policy's caps per job and, counted where the release is reserved, per day
+G5 the chain says: known escrow code, FUNDED, final enough for the amount, and the deadline is beyond the margin
+G6 the amount keeps the policy's caps per job, per provider and per day; again, and at once, where it is reserved
 G7 everything that the verdict rests on is archived, synced and under a signed checkpoint
 G8 the release is reserved, once for ever, then signed
 
@@ -93,9 +93,9 @@ class Gate:
         raw = self._archive.blob(bundle_sha256)
         unverified_bundle = parse_bundle(raw, where=str(bundle_sha256))
         verdict = self._judge(job, unverified_bundle)
-        self._ask_chain(job, now)
         policy = self._policy(job)
-        self._keep_cap(job, policy)
+        self._ask_chain(job, policy, now)
+        self._ledger.keep_caps(job.job_id, now=now, caps=policy.amounts)
         self._archive_all(job, raw, verdict, now)
         return self._sign(job, unverified_bundle, policy, now)
 
@@ -122,18 +122,19 @@ class Gate:
             )
         return verdict
 
-    def _ask_chain(self, job: PayerJob, now: int) -> None:
+    def _ask_chain(self, job: PayerJob, policy: Policy, now: int) -> None:
         terms = job.terms.terms
         funding = self._escrow.funding(job.terms.domain.verifying_contract, job.job_id)
         if funding.state is not JobState.FUNDED:
             raise GateError(
                 "G5-state", "the escrow holds no money for this job", expected="FUNDED", found=funding.state.name
             )
-        if funding.confirmations < self._limits.confirmations:
+        depth = max(self._limits.confirmations, policy.amounts.blocks_for(int(terms.amount)))
+        if funding.confirmations < depth:
             raise GateError(
                 "G5-final",
                 "the funding is not deep enough in the chain yet",
-                expected=f"{self._limits.confirmations} blocks",
+                expected=f"{depth} blocks",
                 found=f"{funding.confirmations} blocks",
                 do="Try again later",
             )
@@ -146,11 +147,6 @@ class Gate:
                 found=str(latest),
                 do="After the deadline: opgate pay reclaim",
             )
-
-    def _keep_cap(self, job: PayerJob, policy: Policy) -> None:
-        amount, cap = int(job.terms.terms.amount), policy.amounts.per_job
-        if cap is not None and amount > cap:
-            raise GateError("G6-per-job", "above the cap per job", expected=f"{cap} wei", found=f"{amount} wei")
 
     def _archive_all(self, job: PayerJob, raw: bytes, verdict: Verdict, now: int) -> None:
         if job.terms.payer_signature is None or job.terms.acceptance is None:
@@ -168,10 +164,7 @@ class Gate:
 
     def _sign(self, job: PayerJob, bundle: ProofBundle, policy: Policy, now: int) -> SignedRelease:
         release = Release(job_id=job.job_id, instances_hash=keccak256(claimed_words(bundle)))
-        amount, per_day = int(job.terms.terms.amount), policy.amounts.per_day
-        known = self._ledger.reserve_release(
-            job.job_id, release.instances_hash, amount=amount, now=now, per_day=per_day
-        )
+        known = self._ledger.reserve_release(job.job_id, release.instances_hash, now=now, caps=policy.amounts)
         if known is not None:
             return known
         signed = SignedRelease(release=release, signature=self._signer.sign_digest(release.digest(job.terms.domain)))

@@ -14,6 +14,7 @@ import msgspec
 import sqlalchemy as sa
 
 from verifier.errors import GateError, VerifierError
+from verifier.policy import Amounts
 from verifier.statement import canonical
 from verifier.statement.scalars import Bytes32
 from verifier.statement.terms import SignedRelease, SignedTerms
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from verifier.statement.terms import JobTerms
+
 DAY_S = 86_400
+_NO_CAPS = Amounts()
 _REFUNDED = ("reclaim", "decline", "cancel")
 
 _METADATA = sa.MetaData()
@@ -122,16 +126,16 @@ class Ledger:
             rows = connection.execute(_JOBS.select().order_by(_JOBS.c.created_at.desc())).mappings()
             return [_job(dict(row)) for row in rows]
 
-    def sign_terms(self, job_id: Bytes32, terms: SignedTerms, *, per_day: int | None = None) -> PayerJob:
+    def sign_terms(self, job_id: Bytes32, terms: SignedTerms, *, caps: Amounts = _NO_CAPS) -> PayerJob:
         """Keep the signatures of the terms; one that is there stays, and the terms themselves never change.
 
         The payer's signature lets anyone lock the money, and what is locked is paid by a proof whatever the gate says
-        later: so the cap per day is kept here, in the transaction that writes the signature. Jobs drafted within a day
-        before this one count unless their money came back.
+        later: so the caps are kept here, in the transaction that writes the signature. Jobs drafted within a day before
+        this one count unless their money came back.
 
         Raises:
-            GateError: G-job-unknown; G-job-differs for other terms or another domain; G6-per-day where the amounts
-                (wei) are above `per_day`.
+            GateError: G-job-unknown; G-job-differs for other terms or another domain; G6-per-job, G6-per-provider,
+                G6-per-day where the amounts are above the cap.
         """
         with self._begin() as connection:
             job = self._known(connection, job_id)
@@ -145,8 +149,7 @@ class Ledger:
                 acceptance=known.acceptance or terms.acceptance,
             )
             if known.payer_signature is None and merged.payer_signature is not None:
-                spent = _signed_since(connection, job.created_at - DAY_S)
-                _keep_cap(spent + int(known.terms.amount), per_day)
+                _keep_caps(caps, known.terms, _signed_since(connection, job.created_at - DAY_S))
             statement = _JOBS.update().where(_JOBS.c.job_id == str(job_id))
             connection.execute(statement.values(terms=canonical.encode(merged)))
             return self._known(connection, job_id)
@@ -164,23 +167,27 @@ class Ledger:
             connection.execute(_JOBS.update().where(_JOBS.c.job_id == str(job_id)).values(closed_by=closed_by))
 
     def reserve_release(
-        self, job_id: Bytes32, instances_hash: Bytes32, *, amount: int, now: int, per_day: int | None = None
+        self, job_id: Bytes32, instances_hash: Bytes32, *, now: int, caps: Amounts = _NO_CAPS
     ) -> SignedRelease | None:
         """Take the one release that a job has, for these instances; give the signed one where it was signed before.
 
-        The day's sum is read in the transaction that adds to it, so that two processes cannot both be its last part.
+        The day's sums are read in the transaction that adds to them: two processes cannot both be their last part.
 
         Raises:
-            GateError: G6-per-day where `amount` (wei) and all releases of the last day are above `per_day`; G-signed
-                where the job's release was taken for other instances.
+            GateError: G-job-unknown; G6-per-job, G6-per-provider, G6-per-day where the job's amount and all releases of
+                the last day are above the cap; G-signed where the job's release was taken for other instances.
         """
         with self._begin() as connection:
             row = connection.execute(_RELEASES.select().where(_RELEASES.c.job_id == str(job_id))).mappings().first()
             if row is None:
-                _keep_cap(_released_since(connection, now - DAY_S) + amount, per_day)
+                terms = self._known(connection, job_id).terms.terms
+                _keep_caps(caps, terms, _released_since(connection, now - DAY_S))
                 connection.execute(
                     _RELEASES.insert().values(
-                        job_id=str(job_id), reserved_at=now, instances_hash=str(instances_hash), amount=str(amount)
+                        job_id=str(job_id),
+                        reserved_at=now,
+                        instances_hash=str(instances_hash),
+                        amount=str(terms.amount),
                     )
                 )
                 return None
@@ -194,6 +201,14 @@ class Ledger:
                 )
             signed = row["signed"]
             return canonical.decode(SignedRelease, signed, where="ledger") if signed else None
+
+    def keep_caps(self, job_id: Bytes32, *, now: int, caps: Amounts) -> None:
+        """Refuse as `reserve_release` would, and reserve nothing; a release that was reserved before is within them."""
+        with self._begin() as connection:
+            reserved = connection.execute(_RELEASES.select().where(_RELEASES.c.job_id == str(job_id))).first()
+            if reserved is None:
+                terms = self._known(connection, job_id).terms.terms
+                _keep_caps(caps, terms, _released_since(connection, now - DAY_S))
 
     def store_release(self, job_id: Bytes32, release: SignedRelease) -> SignedRelease:
         """Keep the signature of a reserved release and give the one that is kept: the first, whoever signed it.
@@ -233,23 +248,33 @@ class Ledger:
             raise GateError("G-ledger", "the payer's database refuses", found=str(error)[:200]) from error
 
 
-def _released_since(connection: Connection, moment: int) -> int:
-    """Wei of all releases reserved since a moment."""
-    amounts = connection.execute(sa.select(_RELEASES.c.amount).where(_RELEASES.c.reserved_at >= moment)).scalars()
-    return sum(int(amount) for amount in amounts)
+def _released_since(connection: Connection, moment: int) -> list[JobTerms]:
+    """The terms of all jobs whose release was reserved since a moment."""
+    joined = _JOBS.join(_RELEASES, _RELEASES.c.job_id == _JOBS.c.job_id)
+    rows = connection.execute(sa.select(_JOBS).select_from(joined).where(_RELEASES.c.reserved_at >= moment)).mappings()
+    return [_job(dict(row)).terms.terms for row in rows]
 
 
-def _keep_cap(spent: int, per_day: int | None) -> None:
-    if per_day is not None and spent > per_day:
-        raise GateError("G6-per-day", "above the cap per day", expected=f"{per_day} wei", found=f"{spent} wei")
-
-
-def _signed_since(connection: Connection, moment: int) -> int:
-    """Wei of all jobs drafted since a moment whose terms the payer signed, but those that gave the money back."""
+def _signed_since(connection: Connection, moment: int) -> list[JobTerms]:
+    """The terms of all jobs drafted since a moment and signed by the payer, but those that gave the money back."""
     open_or_paid = sa.or_(_JOBS.c.closed_by.is_(None), _JOBS.c.closed_by.not_in(_REFUNDED))
     rows = connection.execute(_JOBS.select().where(_JOBS.c.created_at >= moment, open_or_paid)).mappings()
-    terms = (_job(dict(row)).terms for row in rows)
-    return sum(int(signed.terms.amount) for signed in terms if signed.payer_signature is not None)
+    signed = (_job(dict(row)).terms for row in rows)
+    return [terms.terms for terms in signed if terms.payer_signature is not None]
+
+
+def _keep_caps(caps: Amounts, terms: JobTerms, of_the_day: list[JobTerms]) -> None:
+    """Refuse terms that are above a cap, alone or with those of the last day."""
+    own = int(terms.amount)
+    with_provider = own + sum(int(other.amount) for other in of_the_day if other.provider == terms.provider)
+    every = own + sum(int(other.amount) for other in of_the_day)
+    for code, what, spent, cap in (
+        ("G6-per-job", "above the cap per job", own, caps.per_job),
+        ("G6-per-provider", "above the cap for one provider in a day", with_provider, caps.per_provider),
+        ("G6-per-day", "above the cap per day", every, caps.per_day),
+    ):
+        if cap is not None and spent > cap:
+            raise GateError(code, what, where="policy [amounts]", expected=f"at most {cap} wei", found=f"{spent} wei")
 
 
 def _job(row: dict[str, Any]) -> PayerJob:

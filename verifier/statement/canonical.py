@@ -141,8 +141,8 @@ def _check_depth(raw: bytes, where: str) -> None:
     """Bound the nesting before any parser sees the bytes; brackets inside strings do not count.
 
     Each step is one pass of the C library, since a node's reply may have 32 MB: escapes go, then strings, then all that
-    is no bracket, then one level of matched pairs after another. Up to its first error a parser reads the bytes as these
-    passes do, so it never goes deeper than what is counted here: twice MAX_DEPTH where pairs are missing.
+    is no bracket, then one level of matched pairs after another. Up to its first error a parser reads the bytes as
+    these passes do, so it never goes deeper than what is counted here: twice MAX_DEPTH where pairs are missing.
     """
     if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
         return
