@@ -268,13 +268,16 @@ def _keep_caps(caps: Amounts, terms: JobTerms, of_the_day: list[JobTerms]) -> No
     own = int(terms.amount)
     with_provider = own + sum(int(other.amount) for other in of_the_day if other.provider == terms.provider)
     every = own + sum(int(other.amount) for other in of_the_day)
-    for code, what, spent, cap in (
-        ("G6-per-job", "above the cap per job", own, caps.per_job),
-        ("G6-per-provider", "above the cap for one provider in a day", with_provider, caps.per_provider),
-        ("G6-per-day", "above the cap per day", every, caps.per_day),
-    ):
-        if cap is not None and spent > cap:
-            raise GateError(code, what, where="policy [amounts]", expected=f"at most {cap} wei", found=f"{spent} wei")
+    if caps.per_job is not None and own > caps.per_job:
+        raise _above("G6-per-job", "above the cap per job", caps.per_job, own)
+    if caps.per_provider is not None and with_provider > caps.per_provider:
+        raise _above("G6-per-provider", "above the cap for one provider in a day", caps.per_provider, with_provider)
+    if caps.per_day is not None and every > caps.per_day:
+        raise _above("G6-per-day", "above the cap per day", caps.per_day, every)
+
+
+def _above(code: str, message: str, cap: int, spent: int) -> GateError:
+    return GateError(code, message, where="policy [amounts]", expected=f"at most {cap} wei", found=f"{spent} wei")
 
 
 def _job(row: dict[str, Any]) -> PayerJob:
