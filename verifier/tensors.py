@@ -222,6 +222,8 @@ def _scale_and_round(number: float, scale: int) -> int:
 
 
 def _word(value: TensorInt | FieldElement, index: int) -> bytes:
+    if type(value) is TensorInt or type(value) is FieldElement:
+        return (value % FIELD_MODULUS).to_bytes(WORD_BYTES)  # in range since it was made
     kind = FieldElement if isinstance(value, FieldElement) else TensorInt
     try:
         number = int(kind(value))

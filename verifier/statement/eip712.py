@@ -59,8 +59,12 @@ def signing_digest(domain_separator: Bytes32, message: msgspec.Struct) -> Bytes3
 def hash_struct(message: msgspec.Struct) -> Bytes32:
     """keccak256(typeHash || encoded fields), nested structs by their own hash."""
     fields = _fields(type(message))
-    head = keccak256(encode_type(type(message)).encode())
-    return keccak256(head + b"".join(_word(kind, getattr(message, name)) for name, kind in fields))
+    return keccak256(_type_hash(type(message)) + b"".join(_word(kind, getattr(message, name)) for name, kind in fields))
+
+
+@functools.cache
+def _type_hash(kind: type[msgspec.Struct]) -> Bytes32:
+    return keccak256(encode_type(kind).encode())
 
 
 @functools.cache
