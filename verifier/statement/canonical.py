@@ -68,8 +68,13 @@ def load_foreign(raw: bytes, *, where: str) -> Any:
 
 
 def decode(kind: type[T], raw: bytes, *, where: str, limit: int = MAX_BYTES) -> T:
-    """The struct of canonical bytes; V0-schema where fields are missing, unknown, of another type or out of range."""
-    return from_builtins(kind, parse(raw, where=where, limit=limit), where=where)
+    """The struct of canonical bytes; V0-schema where fields are missing, unknown, null, of another type or range."""
+    value = parse(raw, where=where, limit=limit)
+    if b"null" in raw and _has_null(value):
+        raise VerifierError(
+            "V0-schema", "null is no value", where=where, expected="a field that is absent is left out", found="null"
+        )
+    return from_builtins(kind, value, where=where)
 
 
 def from_builtins(kind: type[T], value: object, *, where: str) -> T:
@@ -135,6 +140,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         raise ValueError("an object has the same key twice")
     return result
+
+
+def _has_null(value: object) -> bool:
+    """A field that is null and one that is left out decode to the same struct: one of the two must be refused."""
+    if isinstance(value, dict):
+        return any(map(_has_null, value.values()))
+    return any(map(_has_null, value)) if isinstance(value, list) else value is None
 
 
 def _check_depth(raw: bytes, where: str) -> None:
