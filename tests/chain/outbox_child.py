@@ -10,7 +10,8 @@ import signal
 import sys
 from pathlib import Path
 
-from verifier.payment.chain import Chain, encode_call
+from verifier.payment.abi import encode_call
+from verifier.payment.chain import Chain
 from verifier.payment.keys import load_key
 from verifier.payment.outbox import Call, Limits, Outbox
 from verifier.statement.scalars import Address

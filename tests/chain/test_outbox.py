@@ -14,7 +14,8 @@ import pytest
 
 from tests.chain.conftest import Node, free_port, start_anvil
 from verifier.errors import EscrowError, UndecidedError
-from verifier.payment.chain import Chain, encode_call
+from verifier.payment.abi import encode_call
+from verifier.payment.chain import Chain
 from verifier.payment.keys import Key, Transaction, create_key
 from verifier.payment.outbox import Call, Limits, Outbox
 from verifier.statement.scalars import Address

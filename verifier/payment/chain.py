@@ -1,7 +1,8 @@
-"""A typed view of one EVM chain through one node: blocks, code, tokens, logs, raw transactions. It signs nothing.
+"""A typed view of one EVM chain through one node or two: blocks, code, tokens, logs, raw transactions. No key is here.
 
-Everything that a node answers is checked for shape here; what it means is not proved (evidence is). Reads may lie, and
-a caller that moves money compares code hashes and keeps margins.
+Everything that a node answers is checked for shape here; what it means is not proved (evidence is). Where a second node
+is given, both must say the same of everything that money moves by. A node may also be stuck, or stand for another chain
+than before: `check_alive` refuses those.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
-from eth_abi.abi import encode
 
 from verifier.errors import EscrowError, UndecidedError
 from verifier.keccak import keccak256
-from verifier.payment.rpc import JsonRpc, mapping, octets, quantity
+from verifier.payment.abi import encode_call
+from verifier.payment.nodes import LAG_S, Nodes
+from verifier.payment.rpc import mapping, octets, quantity
 from verifier.statement.eip712 import Domain, signing_digest
 from verifier.statement.scalars import Address, Bytes32, Count, Text, Timestamp, Uint256
 
@@ -26,6 +28,12 @@ ZERO = Address(bytes(20))
 _POLL_SECONDS = 0.1
 _MAX_POLL_SECONDS = 2.0
 _LOG_SPAN = 5_000
+MAX_HEAD_AGE_S = 180
+"""How old the newest block may be where blocks come by themselves: some 15 slots of Ethereum, 90 blocks of Base."""
+MAX_HEAD_LEAD_S = 3_600
+"""How far ahead of this machine's clock it may be."""
+ON_DEMAND_CHAINS = frozenset({1337, 31337})
+"""Development chains, whose blocks come only with transactions: an old head says nothing there."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Mined:
-    """A transaction in a block. `fee` is what it cost its sender in wei, without an L2's data fee."""
+    """A transaction in a block. `fee` is what it cost its sender in wei, with an OP-stack chain's fee for its data."""
 
     transaction_hash: Bytes32
     block_number: int
@@ -49,6 +57,7 @@ class Mined:
     gas_used: int
     fee: int
     contract: Address | None
+    gas_price: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,13 +83,35 @@ class Permit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Chain:
-    """One chain. With `chain_id` given, the node must be of that chain before anything is asked of it."""
+    """One chain. With `chain_id` given, the nodes must be of that chain before anything is asked of them."""
 
-    def __init__(self, rpc_url: str, *, chain_id: int | None = None, timeout: float = 30.0) -> None:
-        """Take the node's URL; nothing is asked yet. `timeout` in seconds, for one request."""
-        self.rpc = JsonRpc(rpc_url, timeout=timeout)
+    def __init__(  # noqa: PLR0913 - one address and how much it is trusted, each by keyword
+        self,
+        rpc_url: str,
+        *,
+        chain_id: int | None = None,
+        timeout: float = 30.0,
+        second_url: str | None = None,
+        quorum: int = 2,
+        lag_s: float = LAG_S,
+        max_head_age_s: int = MAX_HEAD_AGE_S,
+    ) -> None:
+        """Take the nodes' URLs; nothing is asked yet.
+
+        Args:
+            rpc_url: the node.
+            chain_id: the chain that is meant; None takes the node's word, once.
+            timeout: seconds for one request.
+            second_url: another's node, which must agree to whatever money moves by.
+            quorum: how many of them must answer (`Nodes`).
+            lag_s: seconds that one node may be behind the other.
+            max_head_age_s: seconds since the newest block after which a node counts as stuck; not on
+                `ON_DEMAND_CHAINS`.
+        """
+        self.rpc = Nodes(rpc_url, second_url, timeout=timeout, quorum=quorum, lag_s=lag_s)
         self._expected = chain_id
         self._chain_id: int | None = None
+        self._max_head_age_s = max_head_age_s
 
     def close(self) -> None:
         """Close the connections."""
@@ -94,32 +125,75 @@ class Chain:
 
     @property
     def chain_id(self) -> int:
-        """The node's chain id, asked once; E-chain-id where it is not the expected one."""
+        """The nodes' chain id, asked once; E-chain-id where it is not the expected one."""
         if self._chain_id is None:
-            found = quantity(self.rpc.call("eth_chainId"), where="chain id")
-            if self._expected is not None and found != self._expected:
-                raise EscrowError(
-                    "E-chain-id",
-                    "the node is of another chain",
-                    where=self.rpc.source,
-                    expected=str(self._expected),
-                    found=str(found),
-                )
-            self._chain_id = found
+            self._chain_id = self._ask_chain_id(self._expected)
         return self._chain_id
+
+    def check_alive(self) -> Head:
+        """The newest block, of nodes that are of the chain still, agree on its past and are not stuck.
+
+        Raises:
+            EscrowError: E-chain-id where a node now stands for another chain.
+            UndecidedError: E-rpc-stale where the newest block is too old, E-rpc-time where it is far in the future,
+                E-rpc-disagree where two nodes are on different branches, E-rpc-….
+        """
+        self._ask_chain_id(self.chain_id)
+        head = self.head()
+        if self.chain_id not in ON_DEMAND_CHAINS:
+            age = int(time.time()) - head.timestamp
+            if age > self._max_head_age_s:
+                raise UndecidedError(
+                    "E-rpc-stale",
+                    "the node's newest block is old: it is stuck, or cut off from the chain",
+                    where=self.rpc.source,
+                    expected=f"at most {self._max_head_age_s} s old",
+                    found=f"block {head.number}, {age} s old",
+                    do="Name another node. If the chain itself stands still, wait.",
+                )
+            if -age > MAX_HEAD_LEAD_S:
+                raise UndecidedError(
+                    "E-rpc-time",
+                    "the chain's time is far ahead of this machine's",
+                    where=self.rpc.source,
+                    expected=f"at most {MAX_HEAD_LEAD_S} s",
+                    found=f"{-age} s",
+                    do="Set this machine's clock, or ask another node",
+                )
+        return head
+
+    def _ask_chain_id(self, expected: int | None) -> int:
+        found = {quantity(answer, where="chain id") for answer in self.rpc.each("eth_chainId")}
+        wrong = found - {expected} if expected is not None or len(found) > 1 else set()
+        if wrong:
+            raise EscrowError(
+                "E-chain-id",
+                "the node is of another chain",
+                where=self.rpc.source,
+                expected=str(expected) if expected is not None else "one chain",
+                found=", ".join(map(str, sorted(wrong - {None}))),
+            )
+        return found.pop()
 
     # --- blocks
 
     def head(self, tag: str = "latest") -> Head:
-        """The newest block, or the newest that is ``safe`` or ``finalized``."""
+        """The newest block, or the newest that is ``safe`` or ``finalized``; of two nodes, the newest that both know.
+
+        Raises:
+            UndecidedError: E-rpc-disagree where the other node has another block there; E-rpc-….
+        """
         _ = self.chain_id
-        block = mapping(self.rpc.call("eth_getBlockByNumber", tag, False), where="head")
-        return Head(
-            number=quantity(block.get("number"), where="head.number"),
-            hash=Bytes32(octets(block.get("hash"), where="head.hash", size=32)),
-            timestamp=quantity(block.get("timestamp"), where="head.timestamp"),
-            base_fee=quantity(block.get("baseFeePerGas", "0x0"), where="head.baseFeePerGas"),
-        )
+        heads = [_head(answer) for answer in self.rpc.each("eth_getBlockByNumber", tag, False)]
+        head = min(heads, key=lambda one: one.number)
+        if len(heads) > 1:
+            return _head(self.rpc.agree("eth_getBlockByNumber", hex(head.number), False))
+        return head
+
+    def is_canonical(self, number: int, block_hash: Bytes32) -> bool:
+        """Whether the block at a height is this one, by all nodes: a transaction in another block is not mined."""
+        block = self._both("eth_getBlockByNumber", hex(number), False)
+        return block is not None and _head(block).hash == block_hash
 
     def block_time(self) -> int:
         """Unix seconds of the newest block. The next block of an idle chain is later: compare with the clock."""
@@ -132,8 +206,10 @@ class Chain:
         return quantity(self._at(who, "eth_getBalance"), where="balance")
 
     def nonce(self, who: Address, tag: str = "latest") -> int:
-        """The count of transactions mined for an account, or sent with ``pending``."""
-        return quantity(self._at(who, "eth_getTransactionCount", tag), where="nonce")
+        """The count of transactions mined for an account, or sent with ``pending``; by the node that knows of more."""
+        _ = self.chain_id
+        answers = self.rpc.each("eth_getTransactionCount", str(who), tag)
+        return max(quantity(answer, where="nonce") for answer in answers)
 
     def code(self, who: Address) -> bytes:
         """The code at an address, empty where there is none."""
@@ -145,14 +221,18 @@ class Chain:
         return keccak256(code) if code else None
 
     def _at(self, who: Address, method: str, tag: str = "latest") -> Any:
+        return self._both(method, str(who), tag)
+
+    def _both(self, method: str, *parameters: object) -> Any:
+        """What all nodes say."""
         _ = self.chain_id
-        return self.rpc.call(method, str(who), tag)
+        return self.rpc.agree(method, *parameters)
 
     # --- calls
 
     def call(self, to: Address, data: bytes, *, sender: Address = ZERO, gas: int | None = None) -> bytes:
         """What a call returns now. E-<reason> where it reverts."""
-        return octets(self.rpc.call("eth_call", self._request(to, data, sender, gas), "latest"), where="eth_call")
+        return octets(self._both("eth_call", self._request(to, data, sender, gas), "latest"), where="eth_call")
 
     def estimate(self, to: Address | None, data: bytes, *, sender: Address) -> int:
         """The gas that a transaction needs, as the node estimates it. E-<reason> where it would revert."""
@@ -225,18 +305,24 @@ class Chain:
         return 2 * self.head().base_fee + tip, tip
 
     def send_raw(self, raw: bytes) -> Bytes32:
-        """Hand a signed transaction to the node; its hash, computed here."""
+        """Hand a signed transaction to every node; its hash, computed here."""
         _ = self.chain_id
-        octets(self.rpc.call("eth_sendRawTransaction", "0x" + raw.hex()), where="transaction hash", size=32)
+        octets(self.rpc.offer("eth_sendRawTransaction", "0x" + raw.hex()), where="transaction hash", size=32)
         return keccak256(raw)
 
     def mined(self, transaction_hash: Bytes32) -> Mined | None:
-        """Where a transaction stands, None while it is in no block that the node knows."""
-        found = self.rpc.call("eth_getTransactionReceipt", str(transaction_hash))
-        if found is None:
+        """Where a transaction stands, None while it is in no block that a node knows.
+
+        One node's word: `is_canonical` says whether all of them have that block.
+        """
+        _ = self.chain_id
+        known = [one for one in self.rpc.each("eth_getTransactionReceipt", str(transaction_hash)) if one is not None]
+        if not known:
             return None
-        receipt = mapping(found, where="receipt")
+        receipt = mapping(known[0], where="receipt")
         gas_used = quantity(receipt.get("gasUsed"), where="receipt.gasUsed")
+        gas_price = quantity(receipt.get("effectiveGasPrice", "0x0"), where="receipt.effectiveGasPrice")
+        data_fee = quantity(receipt.get("l1Fee") or "0x0", where="receipt.l1Fee")
         contract = receipt.get("contractAddress")
         return Mined(
             transaction_hash=transaction_hash,
@@ -244,7 +330,8 @@ class Chain:
             block_hash=Bytes32(octets(receipt.get("blockHash"), where="receipt.blockHash", size=32)),
             succeeded=quantity(receipt.get("status"), where="receipt.status") == 1,
             gas_used=gas_used,
-            fee=gas_used * quantity(receipt.get("effectiveGasPrice", "0x0"), where="receipt.effectiveGasPrice"),
+            fee=gas_used * gas_price + data_fee,
+            gas_price=gas_price,
             contract=Address(octets(contract, where="receipt.contractAddress", size=20)) if contract else None,
         )
 
@@ -280,43 +367,14 @@ class Chain:
         return tuple(log for log in found if log.address == address and first <= log.block_number <= last)
 
 
-def encode_call(signature: str, *arguments: object) -> bytes:
-    """The calldata of a function by its signature: selector and ABI-encoded arguments; E-abi where they do not fit."""
-    kinds = signature[signature.index("(") + 1 : -1]
-    return keccak256(signature.encode())[:4] + encode_arguments(_split(kinds), arguments)
-
-
-def encode_arguments(kinds: Sequence[str], arguments: Sequence[object]) -> bytes:
-    """ABI-encoded arguments; E-abi where one does not fit its type."""
-    try:
-        return bytes(encode(kinds, [_plain(argument) for argument in arguments]))
-    except Exception as error:
-        # eth_abi raises classes of three families for values that do not fit; all of them are our caller's mistake.
-        raise EscrowError(
-            "E-abi", "an argument does not fit its type", where=",".join(kinds), found=str(error)[:200]
-        ) from error
-
-
-def _plain(value: Any) -> Any:
-    """Our scalars as what eth_abi takes: it wants addresses as text and refuses subclasses of bytes in some places."""
-    if isinstance(value, Address):
-        return str(value)
-    if isinstance(value, bytes):
-        return bytes(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        return tuple(_plain(item) for item in value) if isinstance(value, (tuple, list)) else value
-    return int(value)
-
-
-def _split(kinds: str) -> list[str]:
-    """The types of a parameter list, at its top level."""
-    parts, depth, start = [], 0, 0
-    for place, letter in enumerate(kinds):
-        depth += (letter == "(") - (letter == ")")
-        if letter == "," and depth == 0:
-            parts.append(kinds[start:place])
-            start = place + 1
-    return [*parts, kinds[start:]] if kinds else []
+def _head(block: object) -> Head:
+    fields = mapping(block, where="head")
+    return Head(
+        number=quantity(fields.get("number"), where="head.number"),
+        hash=Bytes32(octets(fields.get("hash"), where="head.hash", size=32)),
+        timestamp=quantity(fields.get("timestamp"), where="head.timestamp"),
+        base_fee=quantity(fields.get("baseFeePerGas", "0x0"), where="head.baseFeePerGas"),
+    )
 
 
 def _log(item: object) -> ChainLog:

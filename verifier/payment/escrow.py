@@ -14,7 +14,8 @@ from eth_abi.exceptions import DecodingError
 from verifier.chain_evidence import TOPICS, EventName
 from verifier.errors import EscrowError, UndecidedError
 from verifier.payment import artifacts
-from verifier.payment.chain import Chain, ChainLog, Mined, encode_arguments, encode_call
+from verifier.payment.abi import encode_arguments, encode_call
+from verifier.payment.chain import Chain, ChainLog, Mined
 from verifier.payment.gate import Funding
 from verifier.payment.outbox import Call, Outbox
 from verifier.payment.states import JobState
@@ -42,6 +43,7 @@ class EscrowEvent:
     name: EventName
     job_id: Bytes32
     block_number: int
+    block_hash: Bytes32
     transaction_hash: Bytes32
     terms: JobTerms | None = None
     instances_hash: Bytes32 | None = None
@@ -67,7 +69,13 @@ class Escrow:
         return escrow_domain(self._chain.chain_id, self.address)
 
     def check(self) -> None:
-        """E-escrow-code where the address does not hold exactly the escrow code that we ship, for this token."""
+        """That the nodes are alive and the address holds exactly the escrow code that we ship, for this token.
+
+        Raises:
+            EscrowError: E-escrow-code, E-chain-id.
+            UndecidedError: E-rpc-stale, E-rpc-disagree, E-rpc-….
+        """
+        self._chain.check_alive()
         expected, found = artifacts.escrow_code_hash(self.token), self._chain.code_hash(self.address)
         if found != expected:
             raise EscrowError(
@@ -104,7 +112,12 @@ class Escrow:
         funded = self.events(("Funded",), job_id=job_id, last=head.number)
         if not funded:
             raise UndecidedError("E-rpc-logs", "the node has no Funded event of a funded job", where=str(job_id))
-        return Funding(state, head.timestamp, head.number - funded[-1].block_number)
+        event = funded[-1]
+        if not self._chain.is_canonical(event.block_number, event.block_hash):
+            raise UndecidedError(
+                "E-rpc-logs", "the node tells of a funding in a block that is not the chain's", where=str(job_id)
+            )
+        return Funding(state, head.timestamp, head.number - event.block_number)
 
     def events(
         self,
@@ -218,6 +231,7 @@ class Escrow:
     ) -> Mined | None:
         """Send a verb once for a job. A job that is where the verb leads is success, whoever brought it there."""
         outbox, job_id = self._sender(), terms.job_id(self.domain)
+        self.check()
         if self._reached(verb, self.state(job_id)):
             return None
         try:
@@ -296,7 +310,16 @@ def _event(log: ChainLog) -> EscrowEvent:
             instances = bytes(decode(["bytes"], log.data)[0])
     except (DecodingError, ValueError, TypeError, OverflowError) as error:
         raise UndecidedError("E-rpc-reply", "the event cannot be read", where=name, found=str(error)[:100]) from error
-    return EscrowEvent(name, log.topics[1], log.block_number, log.transaction_hash, terms, instances_hash, instances)
+    return EscrowEvent(
+        name=name,
+        job_id=log.topics[1],
+        block_number=log.block_number,
+        block_hash=log.block_hash,
+        transaction_hash=log.transaction_hash,
+        terms=terms,
+        instances_hash=instances_hash,
+        instances=instances,
+    )
 
 
 def _terms(fields: tuple[Any, ...]) -> JobTerms:

@@ -2,6 +2,7 @@
 
 Nothing that a node says is taken: the header must hash to the block's hash, and the tries that we build from all of the
 block's transactions and receipts must have the header's roots. The pure check is `verifier.chain_evidence`.
+All nodes that the chain was given must have the block in their chain; that it stays there is a question of depth.
 """
 
 from __future__ import annotations
@@ -88,8 +89,11 @@ def fetch_evidence(chain: Chain, transaction_hash: Bytes32) -> ChainEvidence:
         header=HexBytes(header),
         source=Text(chain.rpc.source),
     )
-    if check_evidence(evidence).transaction_hash != transaction_hash:
+    checked = check_evidence(evidence)
+    if checked.transaction_hash != transaction_hash:
         raise _inconsistent("the block holds another transaction at this index")
+    if not chain.is_canonical(checked.block_number, checked.block_hash):
+        raise _inconsistent("the chain has another block at this height: a reorganisation took this one away")
     return evidence
 
 
