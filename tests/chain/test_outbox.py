@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.chain.conftest import Node, free_port, start_anvil
+from tests.chain.outbox_child import Payment, finish, start
 from verifier.errors import EscrowError, UndecidedError
 from verifier.payment.abi import encode_call
 from verifier.payment.chain import Chain
@@ -21,48 +21,46 @@ from verifier.payment.outbox import Call, Limits, Outbox
 from verifier.statement.scalars import Address
 from workers.dev.rpc import ask
 
-_CHILD = Path(__file__).with_name("outbox_child.py")
 _PAID = 1000
 
 
-def _spawn(
-    node: Node, folder: Path, receiver: Address, *, purpose: str, fatal: int = 0, when: str = "before"
-) -> subprocess.Popen[str]:
-    words = [folder / "outbox.sqlite", node.chain.rpc.source, node.folder / "payer.key", node.token, receiver, _PAID]
-    command = [sys.executable, str(_CHILD), *map(str, words), purpose, str(fatal), when]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_CHILD.parents[2])
-
-
-def _run(node: Node, folder: Path, receiver: Address, fatal: int = 0, when: str = "before") -> tuple[int, str]:
-    process = _spawn(node, folder, receiver, purpose="pay", fatal=fatal, when=when)
-    output, _ = process.communicate(timeout=120)
-    return process.returncode, output
+def _payment_of(node: Node, folder: Path, receiver: Address, **options: Any) -> Payment:
+    return Payment(
+        folder=folder,
+        url=node.chain.rpc.source,
+        keyfile=node.folder / "payer.key",
+        token=node.token,
+        receiver=receiver,
+        amount=_PAID,
+        **options,
+    )
 
 
 def test_killed_at_every_question_it_pays_once(dev_node: Node, tmp_path: Path) -> None:
     """The traps: killed after sending and before noting it; killed after signing; killed while it waits."""
-    returncode, output = _run(dev_node, tmp_path / "clean", _somebody())
-    assert returncode == 0
-    questions = int(output.split()[1])
+    clean = _payment_of(dev_node, tmp_path / "clean", _somebody())
+    assert finish(start(clean)) == 0
+    questions = int(clean.answer.read_text().split()[1])
     assert questions >= 5
     for fatal in range(1, questions + 1):
         receiver, folder = _somebody(), tmp_path / str(fatal)
+        payment = _payment_of(dev_node, folder, receiver)
         for when in ("before", "after"):
-            assert _run(dev_node, folder, receiver, fatal, when)[0] in (-signal.SIGKILL, 0)
-        returncode, output = _run(dev_node, folder, receiver)
-        assert returncode == 0, f"killed at question {fatal}"
+            deadly = _payment_of(dev_node, folder, receiver, fatal=fatal, when=when)
+            assert finish(start(deadly)) in (-signal.SIGKILL, 0)
+        assert finish(start(payment)) == 0, f"killed at question {fatal}"
         assert dev_node.chain.token_balance(dev_node.token, receiver) == _PAID, f"killed at question {fatal}"
-    assert _run(dev_node, folder, receiver)[1].split()[0] == output.split()[0], "the same purpose, the same transaction"
+    first = payment.answer.read_text().split()[0]
+    assert finish(start(payment)) == 0
+    assert payment.answer.read_text().split()[0] == first, "the same purpose, the same transaction"
     assert dev_node.chain.token_balance(dev_node.token, receiver) == _PAID
 
 
 def test_two_processes_with_one_key_do_not_collide(dev_node: Node, tmp_path: Path) -> None:
     """The trap: both ask for the next nonce at the same moment."""
     receiver = _somebody()
-    racers = [_spawn(dev_node, tmp_path, receiver, purpose=purpose) for purpose in ("a", "b", "a", "c")]
-    for racer in racers:
-        racer.communicate(timeout=120)
-    assert [racer.returncode for racer in racers] == [0] * 4
+    racers = [start(_payment_of(dev_node, tmp_path, receiver, purpose=purpose)) for purpose in ("a", "b", "a", "c")]
+    assert [finish(racer) for racer in racers] == [0] * 4
     assert dev_node.chain.token_balance(dev_node.token, receiver) == 3 * _PAID
     with sqlite3.connect(tmp_path / "outbox.sqlite") as file:
         rows = file.execute("SELECT nonce, state FROM chain_transactions ORDER BY nonce").fetchall()
@@ -132,9 +130,9 @@ def test_a_stuck_transaction_is_replaced_and_a_lost_one_sent_again(
     with pytest.raises(UndecidedError, match=r"^E-tx-pending"):
         outbox.send("pay", plain)
     with pytest.raises(UndecidedError, match=r"^E-tx-pending"):
-        outbox.send("next", plain)
+        outbox.send("pay", plain)
     (row,) = outbox.history()
-    assert row["purpose"] == "pay", "no new nonce before the old one is mined"
+    assert row["nonce"] == 0, "no new nonce before the old one is mined or replaced"
     assert len(row["hashes"]) >= 3
     ask(port, "anvil_dropAllTransactions")
     with pytest.raises(UndecidedError, match=r"^E-tx-pending"):

@@ -1,9 +1,10 @@
 """Chain transactions that survive crashes: what is sent is written first, and one purpose is served once.
 
-A row holds nonce, raw bytes and every hash sent. A new nonce is used only when the one before is mined, so a key's
-transactions never wait for each other in a node. States: new -> sent -> mined -> final, or failed; a reorganisation
-moves mined back to sent. One process at a time works with a key: a file lock, which the kernel lets go of when the
-process dies.
+A row holds nonce, raw bytes and every hash sent. Several rows may be in flight, in the order of their nonces; a row
+keeps its nonce for ever, and only the lowest one's fee is raised, since the others wait for it. States: new -> sent ->
+mined -> final, or failed; a reorganisation moves mined back to sent, and the same bytes are sent again. One process at
+a time writes and hands over, by a file lock that the kernel lets go of when the process dies; nobody holds it while
+waiting.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +48,7 @@ _ROWS = sa.Table(
     sa.Column("hashes", sa.Text, nullable=False),
     sa.Column("block_number", sa.Integer),
     sa.Column("error", sa.String(60)),
+    sa.Column("sent_at", sa.Float, nullable=False, server_default="0"),
 )
 # At most one row that is not a failure for a purpose, and one for a nonce: the database refuses what a bug would send.
 sa.Index(
@@ -66,16 +69,28 @@ sa.Index(
 )
 _OPEN = ("new", "sent")
 _BUMP_NUMERATOR, _BUMP_DENOMINATOR = 5, 4
+_GLANCE_S, _PAUSE_S = 1.0, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Seconds until a fee is raised, how often, the dearest max fee per gas in wei, and the depth that is final."""
+    """How a transaction is pushed, and when it is final.
+
+    Attributes:
+        patience_s: seconds until a fee is raised and what a node forgot is sent again.
+        raises: how often that may happen while one call of `send` waits; a later call goes on.
+        max_fee: the dearest max fee per gas, in wei.
+        max_tip: the dearest tip per gas, in wei: what a node advises is a stranger's word.
+        confirmations: the depth that is final; None takes the chain's ``finalized`` tag.
+        in_flight: how many transactions may wait in a node, which forgets what is far from the first one.
+    """
 
     patience_s: float = 20.0
     raises: int = 3
     max_fee: int = 500 * 10**9
-    confirmations: int = 12
+    max_tip: int = 50 * 10**9
+    confirmations: int | None = 12
+    in_flight: int = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +116,7 @@ class Outbox:
         # Two processes that begin one file at once would each find no table, and SQLite refuses to wait for its mode.
         with _locked(path.with_name(f"{path.name}.lock")):
             _METADATA.create_all(self._engine)
+            self._add_new_columns()
 
     @property
     def sender(self) -> Address:
@@ -115,26 +131,42 @@ class Outbox:
         """Have a call mined once for this purpose, whatever was killed before; where it stands in the chain.
 
         A second send for the same purpose returns the first one's place, after a failed one it tries anew. Before
-        anything is written the call is tried without a transaction, so that a refusal costs nothing.
+        anything is written the call is tried without a transaction, so that a refusal costs nothing. Sends of several
+        threads or processes are in flight together.
 
         Raises:
             EscrowError: E-<reason> where the contract refuses, E-funds, E-fee-cap, E-chain-id; nothing is under way.
             UndecidedError: E-rpc-…, E-tx-pending: the row stays, and the next send or `resume` goes on with it.
         """
-        with _locked(self._lock_path):
-            self._resume()
+        with self._locked():
+            self._push_late()
             row = self._find(purpose)
-            if row is not None:
+            if row is None:
+                row = self._write(purpose, call)
+                self._hand_over(row)
+            else:
                 mined = self._standing(row)
-                if mined is not None:
+                if mined is not None and row["state"] in ("mined", "final"):
                     return mined
-                return self._push(row)
-            return self._push(self._write(purpose, call))
+                if mined is None:
+                    self._hand_over(row)
+        return self._wait(row)
 
     def resume(self) -> None:
-        """Finish what was under way: send the same bytes again, wait, move rows on or back; for start and sweepers."""
-        with _locked(self._lock_path):
-            self._resume()
+        """Look at everything that is not final: move rows on or back, send again what was lost; wait for nothing new.
+
+        For start and for sweepers. A row that fails here has its error in it and stops no other one.
+
+        Raises:
+            UndecidedError: E-rpc-…; E-tx-pending where something is still in flight after the patience of one wait.
+        """
+        with self._locked():
+            self._look_again()
+            waiting = self._open_rows()
+        for row in waiting:
+            # A refusal is the row's own end, kept in it; only what is undecided stops what comes after.
+            with contextlib.suppress(EscrowError):
+                self._wait(row)
 
     def history(self) -> list[dict[str, Any]]:
         """Every row of this key: purpose, nonce, state, hashes, block_number, error."""
@@ -145,16 +177,38 @@ class Outbox:
 
     # --- rows
 
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with _locked(self._lock_path):
+            yield
+
+    def _add_new_columns(self) -> None:
+        """Files of earlier versions lack columns; SQLite adds them in place."""
+        with self._engine.begin() as connection:
+            known = {row[1] for row in connection.exec_driver_sql("PRAGMA table_info(chain_transactions)")}
+            if "sent_at" not in known:
+                connection.exec_driver_sql("ALTER TABLE chain_transactions ADD COLUMN sent_at FLOAT NOT NULL DEFAULT 0")
+
+    def _select(self, *conditions: sa.ColumnElement[bool]) -> list[dict[str, Any]]:
+        """Rows of this key in the order of their nonces."""
+        query = self._mine().where(*conditions).order_by(_ROWS.c.nonce, _ROWS.c.id)
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def _open_rows(self) -> list[dict[str, Any]]:
+        return self._select(_ROWS.c.state.in_(_OPEN))
+
+    def _reload(self, row: dict[str, Any]) -> dict[str, Any]:
+        return self._select(_ROWS.c.id == row["id"])[0]
+
     def _mine(self) -> sa.Select[Any]:
         return sa.select(_ROWS).where(
             _ROWS.c.sender == str(self._key.address), _ROWS.c.chain_id == self._chain.chain_id
         )
 
     def _find(self, purpose: str) -> dict[str, Any] | None:
-        query = self._mine().where(_ROWS.c.purpose == purpose, _ROWS.c.state != "failed")
-        with self._engine.connect() as connection:
-            row = connection.execute(query).mappings().first()
-        return None if row is None else dict(row)
+        rows = self._select(_ROWS.c.purpose == purpose, _ROWS.c.state != "failed")
+        return rows[0] if rows else None
 
     def _set(self, row: dict[str, Any], **values: Any) -> None:
         with self._engine.begin() as connection:
@@ -174,7 +228,7 @@ class Outbox:
             "purpose": purpose,
             "chain_id": self._chain.chain_id,
             "sender": str(sender),
-            "nonce": self._chain.nonce(sender, "pending"),
+            "nonce": self._next_nonce(),
             "state": "new",
             "receiver": None if call.to is None else str(call.to),
             "call": call.data,
@@ -182,23 +236,57 @@ class Outbox:
             "hashes": "[]",
             "block_number": None,
             "error": None,
+            "sent_at": 0.0,
         }
         row |= self._signed(row, *self._fees())
         try:
             with self._engine.begin() as connection:
                 row["id"] = connection.execute(_ROWS.insert().values(**row).returning(_ROWS.c.id)).scalar_one()
         except sa.exc.IntegrityError as error:
-            raise UndecidedError(
-                "E-rpc-nonce",
-                "the node's count of our transactions is behind what we sent",
-                where=f"nonce {row['nonce']} of {sender}",
-                do="Wait, or ask another node. A chain that was begun anew needs a new outbox.",
-            ) from error
+            raise self._behind(row["nonce"]) from error
         return row
+
+    def _next_nonce(self) -> int:
+        """The first nonce that neither we nor, by the nodes, anybody else with this key has used.
+
+        Raises:
+            UndecidedError: E-rpc-nonce where the nodes know less of this key than is final; E-tx-pending where too much
+                is in flight.
+        """
+        sender = self._key.address
+        mined = self._chain.nonce(sender)
+        if any(row["nonce"] >= mined for row in self._select(_ROWS.c.block_number.is_not(None))):
+            # a reorganisation took something away: its nonce must be filled again before a later one can be mined
+            self._look_again()
+        ours = self._select(sa.or_(_ROWS.c.state != "failed", _ROWS.c.block_number.is_not(None)))
+        for row in ours:
+            if row["state"] == "final" and row["nonce"] >= mined:
+                raise self._behind(row["nonce"])
+        nonce = max([self._chain.nonce(sender, "pending"), *(int(row["nonce"]) + 1 for row in ours)])
+        if nonce - mined >= self._limits.in_flight:
+            raise UndecidedError(
+                "E-tx-pending",
+                "too many transactions wait already",
+                where=str(sender),
+                expected=f"fewer than {self._limits.in_flight}",
+                found=str(nonce - mined),
+                do="Try again later.",
+            )
+        return nonce
+
+    def _behind(self, nonce: int) -> UndecidedError:
+        return UndecidedError(
+            "E-rpc-nonce",
+            "the node's count of our transactions is behind what we sent",
+            where=f"nonce {nonce} of {self._key.address}",
+            do="Wait, or ask another node. A chain that was begun anew needs a new outbox.",
+        )
 
     def _fees(self) -> tuple[int, int]:
         """Max fee and tip: the chain's, under our cap; E-fee-cap where the cap does not reach the present price."""
-        max_fee, tip = self._chain.fees()
+        max_fee, advised = self._chain.fees()
+        tip = min(advised, self._limits.max_tip, self._limits.max_fee)
+        max_fee -= advised - tip
         needed = (max_fee - tip) // 2 + tip
         if needed > self._limits.max_fee:
             raise EscrowError(
@@ -229,65 +317,104 @@ class Outbox:
 
     # --- the way of one row
 
-    def _resume(self) -> None:
-        query = self._mine().order_by(_ROWS.c.nonce)
-        with self._engine.connect() as connection:
-            rows = [dict(row) for row in connection.execute(query.where(_ROWS.c.state == "mined")).mappings()]
-        for row in rows:
+    def _look_again(self) -> None:
+        """Every row that is not final, by what the chain says now. The lock is held."""
+        mined = self._chain.nonce(self._key.address)
+        for row in self._select(_ROWS.c.state == "mined"):
             self._standing(row)
-        with self._engine.connect() as connection:
-            rows = [dict(row) for row in connection.execute(query.where(_ROWS.c.state.in_(_OPEN))).mappings()]
-        for row in rows:
-            # A refusal is the row's own end, kept in it; only what is undecided stops what comes after.
+        for row in self._select(_ROWS.c.state == "failed", _ROWS.c.block_number.is_not(None), _ROWS.c.nonce >= mined):
+            # it was mined and failed, and a reorganisation took it away: it fills its nonce again, or nothing later can
             with contextlib.suppress(EscrowError):
-                self._push(row)
+                self._chain.send_raw(row["raw"])
+        for row in self._open_rows():
+            with contextlib.suppress(EscrowError):
+                if self._standing(row) is None:
+                    self._hand_over(row)
+
+    def _push_late(self) -> None:
+        """Send again what a crash or a node may have lost, in the order of the nonces. The lock is held.
+
+        The first one that waits is what the others wait for: its fee is raised, once in a patience for all who wait.
+        """
+        for place, row in enumerate(self._open_rows()):
+            if row["state"] == "sent" and time.time() - row["sent_at"] < self._limits.patience_s:
+                continue
+            with contextlib.suppress(EscrowError):
+                if self._standing(row) is None:
+                    if place == 0 and row["state"] == "sent":
+                        self._raise_fee(row)
+                    self._hand_over(row)
 
     def _standing(self, row: dict[str, Any]) -> Mined | None:
-        """Where a row's transaction is mined; None, and the row is sent again, where a reorganisation took it away."""
-        mined = self._chain.wait_mined(_hashes(row), seconds=0)
+        """Where a row's transaction is mined, noted in the row; None where it is in no block, or in none any more."""
+        mined = self._mined(row)
         if mined is None:
-            self._set(row, state="sent", block_number=None)
+            if row["state"] in ("mined", "final"):
+                self._set(row, state="sent", block_number=None)
+        elif row["state"] in _OPEN:
+            self._conclude(row, mined)
         elif row["state"] == "mined":
-            depth = self._chain.head().number - mined.block_number
-            self._set(
-                row,
-                state="final" if depth >= self._limits.confirmations else "mined",
-                block_number=mined.block_number,
-            )
+            self._set(row, state="final" if self._is_final(mined) else "mined", block_number=mined.block_number)
         return mined
 
-    def _push(self, row: dict[str, Any]) -> Mined:
-        """Send a row's bytes until one of its hashes is mined, raising the fee where that takes too long."""
-        raises = 0
-        while True:
-            dear_enough = self._hand_over(row)
-            mined = self._chain.wait_mined(_hashes(row), seconds=self._limits.patience_s if dear_enough else 0)
-            if mined is not None:
-                return self._conclude(row, mined)
-            if raises >= self._limits.raises or not self._raise_fee(row):
-                raise UndecidedError(
-                    "E-tx-pending",
-                    "the transaction is sent and not mined yet",
-                    where=_hashes(row)[-1].to_json(),
-                    do="Try again later: it is not sent twice.",
-                )
-            raises += 1
+    def _mined(self, row: dict[str, Any]) -> Mined | None:
+        """Where one of a row's hashes is mined, in a block that all nodes have in their chain."""
+        mined = self._chain.wait_mined(_hashes(row), seconds=0)
+        return mined if mined is not None and self._chain.is_canonical(mined.block_number, mined.block_hash) else None
 
-    def _hand_over(self, row: dict[str, Any]) -> bool:
-        """Give the bytes to the node; False where it wants a higher fee."""
+    def _is_final(self, mined: Mined) -> bool:
+        if self._limits.confirmations is not None:
+            return self._chain.head().number - mined.block_number >= self._limits.confirmations
+        with contextlib.suppress(UndecidedError):
+            return self._chain.head("finalized").number >= mined.block_number
+        return False
+
+    def _wait(self, row: dict[str, Any]) -> Mined:
+        """Wait until one of a row's hashes is mined, raising fees where that takes too long; no lock is held."""
+        until = time.monotonic() + self._limits.patience_s * (self._limits.raises + 1)
+        while True:
+            row = self._reload(row)
+            if row["state"] == "failed":
+                raise EscrowError(
+                    row["error"] or "E-reverted", "the transaction failed", where=_hashes(row)[-1].to_json()
+                )
+            mined = self._chain.wait_mined(_hashes(row), seconds=min(_GLANCE_S, self._limits.patience_s))
+            with self._locked():
+                if mined is not None:
+                    row = self._reload(row)
+                    found = self._standing(row)
+                    if found is not None:
+                        return found
+                    time.sleep(_PAUSE_S)
+                if time.monotonic() >= until:
+                    raise UndecidedError(
+                        "E-tx-pending",
+                        "the transaction is sent and not mined yet",
+                        where=_hashes(row)[-1].to_json(),
+                        do="Try again later: it is not sent twice.",
+                    )
+                self._push_late()
+
+    def _hand_over(self, row: dict[str, Any]) -> None:
+        """Give the bytes to the nodes and note when; one that is too cheap is raised at the next look.
+
+        Raises:
+            EscrowError: the node refuses for good, and the row has failed, unless later nonces wait for it.
+        """
+        sent_at = time.time()
         try:
             self._chain.send_raw(row["raw"])
         except EscrowError as error:
             if error.code == "E-underpriced":
-                return False
-            if error.code == "E-nonce-low":
+                sent_at = 0.0
+            elif error.code == "E-nonce-low":
                 self._nonce_used(row)
-            elif error.code != "E-already-known":
-                self._set(row, state="failed", error=error.code)
+            elif error.code not in ("E-already-known", "E-nonce-high"):
+                if not any(later["nonce"] > row["nonce"] for later in self._open_rows()):
+                    self._set(row, state="failed", error=error.code)
                 raise
-        if row["state"] == "new":
-            self._set(row, state="sent")
-        return True
+        if row["state"] in _OPEN:
+            self._set(row, state="sent", sent_at=sent_at)
 
     def _nonce_used(self, row: dict[str, Any]) -> None:
         """The nonce is used: by one of our own hashes, or the row has failed."""
@@ -300,20 +427,18 @@ class Outbox:
                 do="Use a key in one place only; then try again.",
             )
 
-    def _raise_fee(self, row: dict[str, Any]) -> bool:
-        """Sign the same nonce with a quarter more, written before it is sent; False where the cap forbids it."""
+    def _raise_fee(self, row: dict[str, Any]) -> None:
+        """Sign the same nonce with a quarter more, written before it is sent; nothing where the cap forbids it."""
         max_fee, tip = (-(-int(row[name]) * _BUMP_NUMERATOR // _BUMP_DENOMINATOR) for name in ("max_fee", "tip"))
         present, _ = self._chain.fees()
-        max_fee = max(max_fee, present)
-        if max_fee > self._limits.max_fee:
-            return False
-        self._set(row, **self._signed(row, max_fee, max(tip, 1)))
-        return True
+        max_fee, tip = max(max_fee, min(present, self._limits.max_fee)), max(tip, 1)
+        if max_fee <= self._limits.max_fee and tip <= max_fee:
+            self._set(row, **self._signed(row, max_fee, tip))
 
-    def _conclude(self, row: dict[str, Any], mined: Mined) -> Mined:
+    def _conclude(self, row: dict[str, Any], mined: Mined) -> None:
         if mined.succeeded:
-            self._set(row, state="mined", block_number=mined.block_number)
-            return mined
+            self._set(row, state="mined", block_number=mined.block_number, error=None)
+            return
         refusal = self._reason(row)
         self._set(row, state="failed", block_number=mined.block_number, error=refusal.code)
         raise refusal
