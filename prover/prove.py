@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from pathlib import Path
 from typing import NamedTuple
 
-from circuits import ezkl_runner, srs
+from circuits import ezkl_runner, opinion, srs
 from circuits.compile import EZKL_VERSION, read_proof
 from circuits.ezkl_runner import Limits
 from circuits.registry import CircuitFolder
@@ -88,22 +87,4 @@ def ezkl_accepts(
     Raises:
         CircuitError: C-wall, C-died: no opinion. A refusal is False.
     """
-    path = work / "opinion.json"
-    instances = [[ezkl_runner.to_hex(word) for word in words]]
-    path.write_text(json.dumps(_EMPTY_PROOF | {"instances": instances, "proof": list(proof)}), encoding="utf-8")
-    paths = {"proof": path, "settings": folder.settings, "vk": folder.vk, "srs": folder.srs_k1}
-    operation = {"name": "verify", **{name: str(each) for name, each in paths.items()}}
-    outcome = ezkl_runner.run([operation], limits)[0]
-    return isinstance(outcome, ezkl_runner.Outcome) and outcome.value is True
-
-
-_EMPTY_PROOF = {
-    "protocol": None,
-    "hex_proof": None,
-    "split": None,
-    "pretty_public_inputs": None,
-    "timestamp": None,
-    "version": None,
-    "transcript_type": "EVM",
-    "commitment": "KZG",
-}
+    return opinion.accepts(proof=proof, words=words, work=work, limits=limits, folder=folder.path)

@@ -60,6 +60,16 @@ def fidelity_certificates(circuit: Circuit, policy: Policy) -> tuple[FidelityCer
     return tuple(record for record in records if isinstance(record, FidelityCertificate))
 
 
+def stated_models(circuit: Circuit, policy: Policy) -> tuple[tuple[Address, str], ...]:
+    """Owner and model of each attestation by one of the policy's owners that names this circuit and this code."""
+    return tuple(
+        (owner, str(record.model))
+        for owner in policy.records.owners
+        for record in _trusted(circuit, (owner,))
+        if isinstance(record, CircuitAttestation) and _attests(record, circuit)
+    )
+
+
 def _attests(record: Record, circuit: Circuit) -> bool:
     return isinstance(record, CircuitAttestation) and record.code_hash == circuit.manifest.evm.code_hash
 
