@@ -21,10 +21,11 @@ def read_regular(path: Path, *, limit: int) -> bytes:
     except (OSError, ValueError) as error:
         found = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise VerifierError("V0-file", "the file cannot be opened", where=str(path), found=found) from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):  # before fdopen, which raises for a folder and leaves it open
+        os.close(descriptor)
+        raise VerifierError("V0-file", "this is no regular file", where=str(path), expected="a regular file")
     with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise VerifierError("V0-file", "this is no regular file", where=str(path), expected="a regular file")
         content = stream.read(limit + 1)
     if len(content) > limit:
         found = f"{max(status.st_size, len(content))} bytes"
