@@ -162,7 +162,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _anvil(folder: Path) -> Iterator[Node]:
+def anvil_node(folder: Path) -> Iterator[Node]:
+    """An anvil of its own with everything deployed, and killed in the end."""
     keys, port = _keys(folder), free_port()
     process = start_anvil(port)
     try:
@@ -176,7 +177,7 @@ def _anvil(folder: Path) -> Iterator[Node]:
         process.wait()
 
 
-_NODES: dict[str, Callable[[Path], Iterator[Node]]] = {"dev": _dev, "anvil": _anvil}
+_NODES: dict[str, Callable[[Path], Iterator[Node]]] = {"dev": _dev, "anvil": anvil_node}
 
 
 @pytest.fixture(scope="session", params=sorted(_NODES))
