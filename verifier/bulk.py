@@ -1,8 +1,8 @@
 """Many bundle files, verified by processes that live long: one a core, replaced when one dies, memory flat.
 
-A bundle that its process dies on, or overruns its time on, is tried once more alone in a fresh process; if that dies
-too the verdict is UNDECIDED (V-died, V-wall), and the other bundles go on. What decides is `judge` in each process, the
-same code as for one bundle. Verdicts come in the order of the files.
+A bundle that its process dies on, or overruns its time on, is tried once more by a process that has nothing else; if
+that dies too the verdict is UNDECIDED (V7-died, V7-wall), and the other bundles go on. What decides is `judge` in each
+process, the same code as for one bundle. Verdicts come in the order of the files.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def verify_all(
 
     Raises:
         UsageError: U-jobs where there would be no process.
-        UndecidedError: V-worker where processes end before they are ready: nothing can be decided here.
+        UndecidedError: V7-worker where processes end before they are ready: nothing can be decided here.
     """
     if jobs < 1:
         raise UsageError("U-jobs", "--jobs is a number of processes", expected="1 or more", found=str(jobs))
@@ -238,10 +238,10 @@ class _Crew:
             for line in lines:
                 self._answer(worker, json.loads(line))
             if not chunk or len(worker.unread) > _MAX_LINE:
-                self._bury(worker, "V-died", "its process ended")
+                self._bury(worker, "V7-died", "its process ended")
         now = time.monotonic()
         for worker in [w for w in self._workers if w.given and now - w.since > (WALL_S if w.ready else _START_S)]:
-            self._bury(worker, "V-wall", f"it took more than {WALL_S:g} s")
+            self._bury(worker, "V7-wall", f"it took more than {WALL_S:g} s")
 
     def _answer(self, worker: _Worker, answer: dict[str, Any]) -> None:
         worker.since = time.monotonic()
@@ -265,7 +265,7 @@ class _Crew:
             self._stillborn += 1
             if self._stillborn >= 3 * self._jobs:
                 raise UndecidedError(
-                    "V-worker",
+                    "V7-worker",
                     "processes that verify end before they begin",
                     found=f"status {worker.process.returncode}",
                 )

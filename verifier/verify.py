@@ -302,7 +302,7 @@ def check_proof(case: _Case) -> None:
     if not answer.accepted:
         accepting = [name for name, opinion in case.given().items() if opinion.accepts]
         if accepting:
-            _disagreement("another verifier accepts what the circuit's code refuses", accepting)
+            _disagreement("the code refuses what others accept", accepting)
         found = "the code refuses: the output is not shown to be the model's"
         _no("V7-proof", "the proof does not open against the circuit", "the code answers 1", found)
 
@@ -321,7 +321,7 @@ def check_opinions(case: _Case) -> None:
         )
     refusing = [name for name, opinion in given.items() if not opinion.accepts]
     if refusing:
-        _disagreement("another verifier refuses what the circuit's code accepts", refusing)
+        _disagreement("the code accepts what others refuse", refusing)
 
 
 def _of_deal(step: Callable[[_Deal], None]) -> Callable[[_Case], None]:
@@ -361,12 +361,12 @@ def _no(code: str, message: str, expected: object, found: object) -> NoReturn:
     raise VerifierError(code, message, where=f"step {code[1]}", expected=str(expected), found=str(found))
 
 
-def _disagreement(message: str, engines: list[str]) -> NoReturn:
+def _disagreement(found: str, engines: list[str]) -> NoReturn:
     """One of two verifiers is wrong, whichever it is: nobody should act on either."""
     raise UndecidedError(
         "V8-disagreement",
-        message,
-        found=", ".join(engines),
+        "another verifier disagrees with the circuit's code",
+        found=f"{found}: {', '.join(engines)}",
         do="Keep both inputs and report it: one of the verifiers is wrong",
     )
 

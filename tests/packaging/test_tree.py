@@ -30,7 +30,7 @@ LIKE_A_CODE = re.compile(r"[A-Z][0-9]*-[a-z][^ ,;:/=<>()]*")
 LETTERS = {
     "circuits": "CU",
     "prover": "C",
-    "verifier": "V",
+    "verifier": "UV",
     "verifier/archive": "AV",
     "verifier/cli": "EGUV",
     "verifier/payer": "EGUVW",

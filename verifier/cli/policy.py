@@ -11,6 +11,7 @@ from rich.console import Console
 
 from verifier.errors import UsageError, VerifierError
 from verifier.policy import ANY, CircuitRule, Policy
+from verifier.sentences import BY_ASSURANCE
 from verifier.statement import canonical
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Check a policy file and say what it accepts.")
@@ -49,6 +50,7 @@ def check(
         console.print(f"escrow    {escrow.escrow} on chain {escrow.chain_id}, token {escrow.token} ({development})")
     for name, rule in read.circuits.items():
         console.print(f"circuit   {'any other' if name == ANY else name}: {_words(rule)}")
+        console.print(f"          {rule.assurance}: {BY_ASSURANCE[rule.assurance]}")
     console.print(f"rebuilt   counts when signed by {_names(read.records.keys)}")
     console.print(f"owner     records count when signed by {_names(read.records.owners)}")
     console.print(f"provider  {_names(read.providers.allowed) if read.providers.allowed else 'any'}")
@@ -65,7 +67,13 @@ def _words(rule: CircuitRule) -> str:
     error = f"error at most {rule.max_error}" if rule.max_error is not None else "any error"
     agreement = f"agreement at least {rule.min_agreement}" if rule.min_agreement is not None else "any agreement"
     inputs, versions = "/".join(rule.visibility), ", ".join(rule.ezkl_versions)
-    return f"assurance {rule.assurance} or better, {error}, {agreement}, inputs {inputs}, ezkl {versions}"
+    samples = f" on at least {rule.min_samples} samples" if rule.max_error or rule.min_agreement else ""
+    owners = f", attested by {_names(rule.owners)}" if rule.owners is not None else ""
+    srs = f", SRS {'/'.join(rule.srs) or 'none'}" if rule.srs is not None else ""
+    return (
+        f"assurance {rule.assurance} or better{owners}, {error}, {agreement}{samples}, inputs {inputs}, "
+        f"ezkl {versions}{srs}"
+    )
 
 
 def _names(addresses: tuple[object, ...]) -> str:
