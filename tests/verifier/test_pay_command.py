@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tests.vectors.cases import read_base
-from verifier.cli import waiting
+from verifier.cli import pay, waiting
 from verifier.cli.root import run
 from verifier.errors import EXIT_USAGE, UndecidedError
 from verifier.statement.terms import SignedTerms
@@ -68,3 +68,15 @@ def test_a_network_file_that_cannot_be_read_is_a_wrong_usage(
     (tmp_path / "dev" / "network.json").write_bytes(content)
     assert run(["pay", "--home", str(tmp_path), "jobs"]) == EXIT_USAGE
     assert "U-rpc" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_refusal_in_a_step_keeps_its_code(quiet: bool) -> None:  # noqa: FBT001 - a parameter of pytest
+    """Found by kill -9 of a worker: with --json any refusal in a step of `pay buy` came out as U-internal, exit 3."""
+    shared: Any = Parts()
+    with (
+        pytest.raises(UndecidedError, match="W-answer"),
+        pay._steps(shared, quiet=quiet) as step,  # noqa: SLF001 - what every step of a purchase goes through
+        step({}, "quote", ""),
+    ):
+        raise UndecidedError("W-answer", "junk")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -430,7 +430,7 @@ def _steps(shared: Context, *, quiet: bool) -> Iterator[Any]:
     @contextmanager
     def step(clock: dict[str, float], name: str, done: str) -> Iterator[None]:
         started = time.monotonic()
-        with shared.console.status(name) if not quiet else contextmanager(lambda: iter((None,)))():
+        with nullcontext() if quiet else shared.console.status(name):
             yield
         clock[name] = time.monotonic() - started
         if not quiet:
