@@ -71,12 +71,12 @@ def test_a_network_file_that_cannot_be_read_is_a_wrong_usage(
 
 
 @pytest.mark.parametrize("quiet", [True, False])
-def test_a_refusal_in_a_step_keeps_its_code(quiet: bool) -> None:  # noqa: FBT001 - a parameter of pytest
+def test_a_refusal_in_a_step_keeps_its_code(quiet: bool) -> None:
     """Found by kill -9 of a worker: with --json any refusal in a step of `pay buy` came out as U-internal, exit 3."""
     shared: Any = Parts()
     with (
         pytest.raises(UndecidedError, match="W-answer"),
-        pay._steps(shared, quiet=quiet) as step,  # noqa: SLF001 - what every step of a purchase goes through
+        pay._steps(shared, quiet=quiet) as step,
         step({}, "quote", ""),
     ):
         raise UndecidedError("W-answer", "junk")
