@@ -17,6 +17,8 @@ from Crypto.Hash import keccak
 from eth_account import Account
 from eth_account.messages import SignableMessage, encode_typed_data
 
+from tests.contracts.zoo import permit2
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -26,6 +28,7 @@ CONTRACTS = Path(__file__).parents[2] / "verifier" / "payment"
 ZOO = Path(__file__).parent / "zoo"
 NOW = 1_800_000_000
 AMOUNT = 3 * 10**18
+BIG = 2**256 - 1
 NO_REASON = ""
 
 RULE_FIELDS = [
@@ -53,6 +56,13 @@ TERMS_FIELDS = [
 ]
 ACCEPTANCE_FIELDS = [("job_id", "bytes32")]
 RELEASE_FIELDS = [("job_id", "bytes32"), ("instances_hash", "bytes32")]
+PERMIT2_FIELDS = [
+    ("permitted", "TokenPermissions"),
+    ("spender", "address"),
+    ("nonce", "uint256"),
+    ("deadline", "uint256"),
+    ("witness", "JobTerms"),
+]
 PERMIT_FIELDS = [
     ("owner", "address"),
     ("spender", "address"),
@@ -96,6 +106,17 @@ class Sent:
     reason: str | None
     events: list[tuple[str, dict[str, Any]]]
     gas: int
+    output: bytes = b""
+
+    @property
+    def skipped(self) -> list[tuple[bytes, str]]:
+        """The items of a batch that were not done: job_id and reason, in order."""
+        return [(e["job_id"], revert_reason(e["reason"])) for name, e in self.events if name == "Skipped"]
+
+    @property
+    def done(self) -> list[bool]:
+        """What a batch answered, an item each."""
+        return list(eth_abi.decode(["bool[]"], self.output)[0])
 
 
 class World:
@@ -109,13 +130,17 @@ class World:
             parties[name].address for name in ("payer", "provider", "payee", "stranger", "owner")
         )
         self._events = {
-            keccak256(f"{entry['name']}({','.join(_abi_type(i) for i in entry['inputs'])})".encode()): entry
+            keccak256(f"{entry['name']}({','.join(abi_type(i) for i in entry['inputs'])})".encode()): entry
             for contract in (escrow, token)
             for entry in contract.abi
             if entry["type"] == "event"
         }
 
-    # --- state
+    # --- the chain
+
+    @property
+    def chain_id(self) -> int:
+        return int(boa.env.evm.patch.chain_id)
 
     @property
     def now(self) -> int:
@@ -124,11 +149,23 @@ class World:
     def at(self, timestamp: int) -> None:
         boa.env.evm.patch.timestamp = timestamp
 
+    def code_at(self, address: str) -> bytes:
+        return bytes(boa.env.get_code(boa.util.abi.Address(address)))
+
+    def set_code(self, address: str, code: bytes) -> None:
+        boa.env.set_code(boa.util.abi.Address(address), code)
+
+    def read(self, contract: Any, view: str, *arguments: Any) -> Any:
+        """What a view of a contract answers."""
+        return getattr(contract, view)(*arguments)
+
+    # --- state
+
     def state(self, terms: dict[str, Any]) -> int:
-        return int(self.escrow.state(self.job_id(terms)))
+        return int(self.read(self.escrow, "state", self.job_id(terms)))
 
     def balance(self, account: str) -> int:
-        return int(self.token.balanceOf(account))
+        return int(self.read(self.token, "balanceOf", account))
 
     # --- terms and signatures
 
@@ -138,16 +175,16 @@ class World:
 
     def code(self, code: bytes) -> str:
         """An address with this code, the same for the same code."""
-        address = boa.util.abi.Address("0x" + keccak256(b"zoo" + code)[12:].hex())
-        boa.env.set_code(address, code)
-        return str(address)
+        address = str(boa.util.abi.Address("0x" + keccak256(b"zoo" + code)[12:].hex()))
+        self.set_code(address, code)
+        return address
 
     def terms(self, *, verifier: str = "accept", rule: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
         """Good terms: 18 instances (4 inputs, 11 limbs, 3 outputs), one hour to fund and two to prove."""
         address = (rule or {}).get("verifier") or self.verifier(verifier)
         good_rule = {
             "verifier": address,
-            "code_hash": keccak256(boa.env.get_code(address)),
+            "code_hash": keccak256(self.code_at(address)),
             "n_instances": 18,
             "proof_len": 64,
             "input_offset": 0,
@@ -180,7 +217,7 @@ class World:
             domain_data={
                 "name": "opgate",
                 "version": "1",
-                "chainId": boa.env.evm.patch.chain_id,
+                "chainId": self.chain_id,
                 "verifyingContract": self.escrow.address,
             }
             | domain,
@@ -213,20 +250,49 @@ class World:
             "owner": self.keys[by].address,
             "spender": self.escrow.address,
             "value": amount,
-            "nonce": self.token.nonces(self.keys[by].address),
+            "nonce": self.read(self.token, "nonces", self.keys[by].address),
             "deadline": self.now + 600,
         } | changes
         signed = self.keys[by].sign_typed_data(
             domain_data={
                 "name": "OpenGradient",
                 "version": "1",
-                "chainId": boa.env.evm.patch.chain_id,
+                "chainId": self.chain_id,
                 "verifyingContract": self.token.address,
             },
             message_types={"Permit": [{"name": n, "type": t} for n, t in PERMIT_FIELDS]},
             message_data=message,
         )
         return message["deadline"], signed.v, word(signed.r), word(signed.s)
+
+    def permit2(self, terms: dict[str, Any], nonce: int = 0, by: str = "payer", **changes: Any) -> bytes:
+        """The payer's signature of Permit2's transfer with the terms as witness, as a wallet would make it."""
+        typed = self.typed_permit2(terms, nonce, **changes)
+        return bytes(Account.sign_message(typed, self.keys[by].key).signature)
+
+    def typed_permit2(self, terms: dict[str, Any], nonce: int = 0, **changes: Any) -> SignableMessage:
+        token = {"token": str(self.token.address), "amount": terms["amount"]}
+        message = {
+            "permitted": token,
+            "spender": self.escrow.address,
+            "nonce": nonce,
+            "deadline": terms["fund_by"],
+            "witness": terms,
+        } | {key: value for key, value in changes.items() if key != "domain"}
+        domain = {"name": "Permit2", "chainId": self.chain_id, "verifyingContract": permit2.ADDRESS}
+        return encode_typed_data(
+            domain_data=domain | changes.get("domain", {}),
+            message_types={
+                name: [{"name": n, "type": t} for n, t in fields]
+                for name, fields in (
+                    ("PermitWitnessTransferFrom", PERMIT2_FIELDS),
+                    ("TokenPermissions", [("token", "address"), ("amount", "uint256")]),
+                    ("JobTerms", TERMS_FIELDS),
+                    ("ProofRule", RULE_FIELDS),
+                )
+            },
+            message_data=message,
+        )
 
     # --- the verifier's calldata
 
@@ -254,18 +320,19 @@ class World:
         """The calldata of a verb; the lengths of its bytes are not checked, as a hostile caller's are not."""
         contract = self.escrow if to is None else to
         entry = next(e for e in contract.abi if e.get("name") == verb and e["type"] == "function")
-        kinds = [_abi_type(item) for item in entry["inputs"]]
+        kinds = [abi_type(item) for item in entry["inputs"]]
         selector = keccak256(f"{verb}({','.join(kinds)})".encode())[:4]
-        return selector + eth_abi.encode(kinds, [_plain(argument) for argument in arguments])
+        return selector + eth_abi.encode(kinds, [plain(argument) for argument in arguments])
 
     def send_raw(self, contract: Any, payload: bytes, by: str | None = None, gas: int = 20_000_000) -> Sent:
         computation = boa.env.execute_code(
             to_address=contract.address, sender=by or self.stranger, data=payload, gas=gas, contract=contract
         )
         if computation.is_error:
-            return Sent(_reason(computation.output), [], computation.get_gas_used())
-        events = [self._event(topics, body) for _, topics, body in computation.get_log_entries()]
-        return Sent(None, [event for event in events if event is not None], computation.get_gas_used())
+            return Sent(revert_reason(computation.output), [], computation.get_gas_used(), computation.output)
+        events = [self.event(topics, body) for _, topics, body in computation.get_log_entries()]
+        known = [event for event in events if event is not None]
+        return Sent(None, known, computation.get_gas_used(), computation.output)
 
     def fund(self, terms: dict[str, Any], by: str | None = None, **signatures: bytes) -> Sent:
         """Fund by allowance, as the payer unless told; both signatures are right unless given."""
@@ -273,13 +340,24 @@ class World:
         consent = signatures.get("payer_sig", b"")
         return self.send("fund", terms, accepted, consent, by=by or terms["payer"])
 
+    def fund_many(self, jobs: list[tuple[dict[str, Any], bytes, bytes]], **how: Any) -> Sent:
+        """Fund jobs, each given with its acceptance and the payer's signature."""
+        items = [(plain(terms), len(consent)) for terms, _, consent in jobs]
+        signatures = b"".join(accepted + consent for _, accepted, consent in jobs)
+        return self.send("fund_many", items, signatures, **how)
+
+    def release_many(self, jobs: list[tuple[dict[str, Any], bytes, bytes]], **how: Any) -> Sent:
+        """Release jobs, each given with its instances_hash and the payer's signature."""
+        items = [(plain(terms), instances_hash, len(signature)) for terms, instances_hash, signature in jobs]
+        return self.send("release_many", items, b"".join(signature for _, _, signature in jobs), **how)
+
     def funded(self, **changes: Any) -> dict[str, Any]:
         """Terms of a job that is funded."""
         terms = self.terms(**changes)
         assert self.fund(terms).reason is None
         return terms
 
-    def _event(self, topics: tuple[int, ...], body: bytes) -> tuple[str, dict[str, Any]] | None:
+    def event(self, topics: tuple[int, ...], body: bytes) -> tuple[str, dict[str, Any]] | None:
         entry = self._events.get(word(topics[0]))
         if entry is None:
             return None
@@ -288,7 +366,7 @@ class World:
         found = {
             i["name"]: eth_abi.decode([i["type"]], word(topic))[0] for i, topic in zip(shown, topics[1:], strict=True)
         }
-        values = eth_abi.decode([_abi_type(i) for i in logged], body)
+        values = eth_abi.decode([abi_type(i) for i in logged], body)
         return entry["name"], found | {i["name"]: value for i, value in zip(logged, values, strict=True)}
 
 
@@ -304,17 +382,17 @@ def digest(message: SignableMessage) -> bytes:
     return keccak256(b"\x19" + message.version + message.header + message.body)
 
 
-def _abi_type(item: dict[str, Any]) -> str:
-    if item["type"] != "tuple":
+def abi_type(item: dict[str, Any]) -> str:
+    if not item["type"].startswith("tuple"):
         return str(item["type"])
-    return f"({','.join(_abi_type(inner) for inner in item['components'])})"
+    return f"({','.join(abi_type(inner) for inner in item['components'])}){item['type'].removeprefix('tuple')}"
 
 
-def _plain(argument: Any) -> Any:
-    return tuple(_plain(value) for value in argument.values()) if isinstance(argument, dict) else argument
+def plain(argument: Any) -> Any:
+    return tuple(plain(value) for value in argument.values()) if isinstance(argument, dict) else argument
 
 
-def _reason(output: bytes) -> str:
+def revert_reason(output: bytes) -> str:
     if output[:4] != bytes.fromhex("08c379a0"):
         return NO_REASON
     return str(eth_abi.decode(["string"], output[4:])[0])
@@ -369,6 +447,16 @@ def hostile(world: World, compiled: Callable[[Path], Any]) -> World:
     other = World(escrow, token, world.keys)
     assert other.send("transfer", world.payer, 1000 * AMOUNT, to=token, by=world.owner).reason is None
     return other
+
+
+@pytest.fixture
+def base(world: World) -> World:
+    """The world on Base's chain id, with Permit2 in its place and the payer's allowance for it, not for the escrow."""
+    boa.env.evm.patch.chain_id = 8453
+    world.set_code(permit2.ADDRESS, permit2.runtime(8453))
+    for spender, amount in ((permit2.ADDRESS, BIG), (world.escrow.address, 0)):
+        assert world.send("approve", spender, amount, to=world.token, by=world.payer).reason is None
+    return world
 
 
 @pytest.fixture

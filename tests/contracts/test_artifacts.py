@@ -13,7 +13,6 @@ from Crypto.Hash import keccak
 from verifier.errors import EscrowError
 from verifier.payment import compile_contracts
 from verifier.payment.artifacts import (
-    CONTRACTS,
     escrow_code_hash,
     escrow_runtime,
     load,
@@ -41,17 +40,20 @@ def test_the_artefacts_are_what_the_sources_compile_to() -> None:
 
 def test_a_changed_source_is_noticed(tmp_path: Path) -> None:
     """One byte in a comment suffices: the artefact names the source's digest."""
-    for name in CONTRACTS:
-        shutil.copy(SHIPPED / f"{name}.vy", tmp_path)
+    for file in SHIPPED.glob("*.vy"):
+        shutil.copy(file, tmp_path)
     shutil.copytree(SHIPPED / "artifacts", tmp_path / "artifacts")
     with (tmp_path / "opg_test_token.vy").open("a") as source:
         source.write("# one more line\n")
     assert compile_contracts.stale(tmp_path) == ["opg_test_token"]
+    with (tmp_path / "job_terms.vy").open("a") as source:
+        source.write("# one more line\n")
+    assert compile_contracts.stale(tmp_path) == ["escrow", "opg_test_token"]
 
 
 def test_a_source_that_does_not_compile_is_an_error_of_ours() -> None:
     with pytest.raises(EscrowError, match="E-source"):
-        compile_contracts.compile_contract("escrow", "# pragma version 0.4.3\nnonsense")
+        compile_contracts.compile_contract("escrow", {"escrow.vy": "# pragma version 0.4.3\nnonsense"})
 
 
 def test_the_code_on_the_chain_is_the_one_foretold(world: World) -> None:

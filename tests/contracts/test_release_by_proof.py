@@ -34,7 +34,7 @@ def test_anyone_may_show_the_proof_and_the_named_payee_is_paid(world: World) -> 
     assert sent.reason is None
     assert world.state(terms) == 2
     assert world.balance(world.payee) == AMOUNT
-    assert world.escrow.locked() == 0
+    assert world.balance(world.escrow.address) == 0
     job, shown = world.job_id(terms), words_of(world.instances(terms))
     assert ("InstancesShown", {"job_id": job, "instances": shown}) in sent.events
     released = {"job_id": job, "by": world.stranger.lower(), "instances_hash": keccak256(shown)}

@@ -16,7 +16,7 @@ PACKAGES = ("circuits", "prover", "verifier", "workers")
 BEGIN = "<!-- made by: python -m tests.docs.error_table -->"
 CODE = re.compile(r"(V[0-8]|G[1-9]?|[ACEUW])(-[a-z0-9]+)+|V-internal")
 ROW = re.compile(r"^\| `([A-Z][a-z0-9*<>-]*)` \|", re.MULTILINE)
-CONTRACTS = ("escrow.vy", "opg_test_token.vy")
+CONTRACTS = ("escrow.vy", "job_terms.vy", "transfers.vy", "opg_test_token.vy")
 FAMILIES = {
     "V": "Verification, by step; also what a payer's input file or archive bytes can be refused for",
     "G": "The payer's gate, by its steps G1-G8, and its ledger",

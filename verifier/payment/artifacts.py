@@ -35,7 +35,7 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         name: the file name of the source without its ending.
         vyper: the version of the compiler, and `evm_version` and `optimize` its settings, pinned in the source.
-        source_sha256: of the source file that gave this code.
+        source_sha256: of the source that gave this code, followed by the modules that it imports.
         abi: the JSON ABI, in the order of the source.
         bytecode: what a deployment sends, before the ABI-encoded constructor arguments.
         runtime: what stands on the chain, before the immutables.

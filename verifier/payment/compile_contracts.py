@@ -10,7 +10,7 @@ import argparse
 import hashlib
 import sys
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from verifier.errors import EscrowError, OpgateError
@@ -19,10 +19,16 @@ from verifier.statement import canonical
 
 FOLDER = Path(__file__).parent
 VYPER = "0.4.3"
+MODULES: dict[ContractName, tuple[str, ...]] = {"escrow": ("job_terms.vy", "transfers.vy"), "opg_test_token": ()}
+"""The files of ours that a contract imports."""
 
 
-def compile_contract(name: ContractName, source: str) -> bytes:
+def compile_contract(name: ContractName, sources: dict[str, str]) -> bytes:
     """The artefact of a contract as canonical JSON.
+
+    Args:
+        name: which of the contracts.
+        sources: its source and those of the modules that it imports, by file name.
 
     Raises:
         EscrowError: E-compiler where Vyper is missing or another version, E-source where the source does not compile.
@@ -30,6 +36,7 @@ def compile_contract(name: ContractName, source: str) -> bytes:
     try:
         # Imported here, for it is a development tool, absent where this package is only used; it has no type stubs.
         compiler, errors = import_module("vyper.compiler"), import_module("vyper.exceptions")
+        bundles = import_module("vyper.compiler.input_bundle")
         version = str(import_module("vyper").__version__)
     except ImportError as error:
         raise EscrowError("E-compiler", "Vyper is not installed", do="Run pip install 'opgate[dev]'.") from error
@@ -37,7 +44,13 @@ def compile_contract(name: ContractName, source: str) -> bytes:
         raise EscrowError("E-compiler", "another Vyper gives other code", expected=VYPER, found=version)
     wanted = ("abi", "bytecode", "bytecode_runtime", "layout", "settings_dict")
     try:
-        built: dict[str, Any] = compiler.compile_code(source, output_formats=wanted)
+        # In memory: what is compiled cannot depend on where the files lie or on what lies beside them.
+        bundle = bundles.JSONInputBundle(
+            {PurePath(file): {"content": text} for file, text in sources.items()}, search_paths=[PurePath()]
+        )
+        built: dict[str, Any] = compiler.compile_code(
+            sources[f"{name}.vy"], input_bundle=bundle, contract_path=PurePath(f"{name}.vy"), output_formats=wanted
+        )
     except errors.VyperException as error:
         raise EscrowError("E-source", "the contract does not compile", where=name, found=str(error)) from error
     settings = built["settings_dict"]
@@ -50,7 +63,7 @@ def compile_contract(name: ContractName, source: str) -> bytes:
             "vyper": VYPER,
             "evm_version": settings["evm_version"],
             "optimize": settings["optimize"],
-            "source_sha256": "0x" + hashlib.sha256(source.encode()).hexdigest(),
+            "source_sha256": "0x" + hashlib.sha256("".join(sources.values()).encode()).hexdigest(),
             "abi": built["abi"],
             "bytecode": built["bytecode"],
             "runtime": built["bytecode_runtime"],
@@ -65,13 +78,14 @@ def stale(folder: Path) -> list[str]:
         name
         for name in CONTRACTS
         if not (folder / "artifacts" / f"{name}.json").is_file()
-        or (folder / "artifacts" / f"{name}.json").read_bytes() != compile_contract(name, _source(folder, name))
+        or (folder / "artifacts" / f"{name}.json").read_bytes() != compile_contract(name, read_sources(folder, name))
     ]
 
 
-def _source(folder: Path, name: ContractName) -> str:
+def read_sources(folder: Path, name: ContractName) -> dict[str, str]:
+    """The source of a contract and then its modules', by file name."""
     # Bytes, not text mode: a checkout that changes line ends must not pass for the source that was compiled.
-    return (folder / f"{name}.vy").read_bytes().decode("utf-8")
+    return {file: (folder / file).read_bytes().decode("utf-8") for file in (f"{name}.vy", *MODULES[name])}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -86,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
                 sys.stderr.write(f"stale: {name}; run python -m verifier.payment.compile_contracts\n")
             return 1 if found else 0
         for name in CONTRACTS:
-            artifact = compile_contract(name, _source(FOLDER, name))
+            artifact = compile_contract(name, read_sources(FOLDER, name))
             (FOLDER / "artifacts" / f"{name}.json").write_bytes(artifact)
     except OpgateError as error:
         sys.stderr.write(f"{error}\n")
