@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+COMMAND = (sys.executable, "-P", "-m", "verifier.bulk_worker")
+"""-P: a folder named verifier where the reader stands must not be what verifies."""
 MEMORY_BYTES = 2 << 30
 """Address space of one process: a bundle has at most 4 MiB and its code at most 16 million gas."""
 WALL_S = 60.0
@@ -218,7 +220,7 @@ class _Crew:
 
     def _start(self) -> _Worker:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "verifier.bulk_worker", json.dumps(asdict(self._task))],
+            [*COMMAND, json.dumps(asdict(self._task))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
