@@ -1,7 +1,7 @@
-"""From an ONNX file and samples to a circuit in a store: tuned, compiled, compared with the model, proved, certified.
+"""From an ONNX file and samples to a circuit in a store: searched, compiled, compared, proved, certified.
 
-A circuit that is not the model, that some input in the samples' range would make unprovable, or whose verifier no chain
-would hold is refused before it is published.
+A circuit that is not the model, that some input in the samples' range would make unprovable, that this machine could
+not prove, or whose verifier no chain would hold is refused before it is published.
 """
 
 from __future__ import annotations
@@ -9,36 +9,61 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from circuits import baseline, compare, data_sets, ezkl_runner, fidelity, registry, srs
 from circuits import compile as compiling
-from circuits import ezkl_runner, fidelity, registry, srs, tune
-from circuits.compile import Compiled
-from circuits.cost import Layout
-from circuits.ezkl_runner import Failure, Limits, Outcome, Witness
+from circuits.baseline import Baseline
+from circuits.compile import EZKL_VERSION, Compiled
+from circuits.cost import Machine
+from circuits.data_sets import DataSets
+from circuits.ezkl_runner import Limits, Outcome
+from circuits.ezkl_session import Session
 from circuits.fidelity import Fidelity
 from circuits.float_model import FloatModel
 from circuits.graph import sample_input
-from circuits.model import Model, Tensor, read_model
+from circuits.model import Model, read_model
+from circuits.probe import HEADROOM_BITS, Probes, cache_key
 from circuits.registry import CircuitFolder
 from circuits.run_arguments import RunArguments
-from circuits.samples import Array, Sample, read_samples
+from circuits.samples import Sample, read_samples
+from circuits.search import Candidate, Found, Goal, Search, Target, describe
+from circuits.search_cache import SearchCache
 from verifier.errors import CircuitError
 from verifier.statement.certificates import Cost, CostRecord, FidelityCertificate
-from verifier.statement.manifest import MAX_CODE_BYTES, Visibility
+from verifier.statement.manifest import Visibility
 from verifier.statement.scalars import Count, Measure, Text
-from verifier.tensors import quantise
 
-MAX_TUNING_SAMPLES = 48
-MAX_HELD_OUT_SAMPLES = 192
-RANDOM_SAMPLES = 8
+DEFAULT_SHARE = 0.01
+"""Largest error that is asked for unless told otherwise, as a share of the span of the model's outputs."""
+DEFAULT_SECONDS = 600.0
+_MARGINS = (0.8, 0.5, 0.25, 0.1)
+"""Of the goal on the samples of the search, one after another until held-out samples meet the goal itself."""
 MAX_ATTEMPTS = 6
+_MEASURED = 3
+_MEASURE_BETWEEN = (0.25, 6.0)
+"""Predicted seconds between which near candidates are proved once: below it is noise, above it costs too much."""
+_NEAR = 1.2
 
 Progress = Callable[[str], None]
+
+
+class Wishes(NamedTuple):
+    """What the owner asks of a circuit.
+
+    `share` is the largest error as a share of the span of the model's outputs; None asks for no more error and no less
+    agreement than EZKL's own calibration gives.
+    """
+
+    inputs: Visibility = "public"
+    target: Target = "closable"
+    share: float | None = DEFAULT_SHARE
+    max_seconds: float = DEFAULT_SECONDS
+    compare_ezkl: bool = False
 
 
 class Built(NamedTuple):
@@ -49,15 +74,14 @@ class Built(NamedTuple):
     run_args: RunArguments
     certificate: FidelityCertificate
     cost: CostRecord
+    found: Found
+    baseline: Baseline | None
 
 
-class _Sets(NamedTuple):
-    """Samples for tuning and held-out ones, extreme and random inputs within the samples' range."""
-
-    tuning: tuple[Sample, ...]
-    held_out: tuple[Sample, ...]
-    extremes: tuple[Sample, ...]
-    random: tuple[Sample, ...]
+class _Chosen(NamedTuple):
+    compiled: Compiled
+    candidate: Candidate
+    srs_file: Path
 
 
 def build(  # noqa: PLR0913 - two places to read, two to write, each by keyword
@@ -66,7 +90,10 @@ def build(  # noqa: PLR0913 - two places to read, two to write, each by keyword
     *,
     store: Path,
     srs_store: Path,
+    wishes: Wishes | None = None,
     inputs: Visibility = "public",
+    machine: Machine | None = None,
+    cache: Path | None = None,
     is_open: bool = True,
     limits: Limits | None = None,
     progress: Progress = lambda _: None,
@@ -77,8 +104,11 @@ def build(  # noqa: PLR0913 - two places to read, two to write, each by keyword
         onnx: the model.
         samples_file: EZKL's input.json, .npz or .csv.
         store: the folder of circuits.
-        srs_store: where development SRS are kept.
-        inputs: whether a proof shows the inputs, or their hash with a blind.
+        srs_store: where SRS are kept; where no ceremony's file was imported, a development one is made.
+        wishes: what is asked of the circuit.
+        inputs: shorthand for `wishes.inputs` where there are no wishes.
+        machine: constants of this machine by `opgate circuit bench`.
+        cache: a folder where the search keeps its answers, to go on from when it was stopped.
         is_open: whether the ONNX file may be public.
         limits: of each ezkl child.
         progress: told each step, in words.
@@ -87,218 +117,242 @@ def build(  # noqa: PLR0913 - two places to read, two to write, each by keyword
         CircuitError: C-… with the step that refused and what to do.
     """
     model = read_model(registry.read_onnx(onnx, limit=1 << 28))
-    bounds = limits or Limits(threads=os.cpu_count() or 1)
-    sets = _split(read_samples(samples_file, model.inputs), model.inputs)
-    floats = FloatModel(model)
-    wanted = [floats.run(sample) for sample in sets.tuning]
-    fidelity.check_not_constant(wanted)
+    job = _Build(
+        model=model,
+        wishes=wishes or Wishes(inputs=inputs),
+        sets=data_sets.split(read_samples(samples_file, model.inputs), model.inputs),
+        floats=FloatModel(model),
+        machine=machine or Machine(),
+        limits=limits or Limits(threads=os.cpu_count() or 1),
+        srs_store=srs_store,
+        progress=progress,
+    )
+    fidelity.check_not_constant([job.floats.run(sample) for sample in job.sets.tuning])
     with tempfile.TemporaryDirectory(prefix="opgate-build-") as name:
-        folder = Path(name)
-        progress(f"scales and bits on {len(sets.tuning)} samples")
-        scales = tune.choose_scales(model, sets.tuning, (*sets.extremes, *sets.random), wanted, folder, inputs)
-        compiled, candidate, srs_file = _compile(model, scales, inputs, srs_store, folder, bounds, progress)
-        progress(f"comparing with onnxruntime on {len(sets.held_out)} samples, random and extreme inputs")
-        found, witnesses = _compare(compiled, floats, sets)
-        progress("mock at the extremes")
-        _mock(compiled, sets)
-        progress("proving one sample and verifying it in the EVM and by ezkl")
-        proved = _prove_one(compiled, sets.held_out[0], srs_file, bounds)
-        cost = _cost(compiled, candidate.layout, proved)
-        onto = registry.publish(store, compiled, candidate.run_args, model.source, srs_file, is_open=is_open)
-    sizes = [tensor.size for tensor in model.inputs]
-    seen = [tuple(tensor[:size] for tensor, size in zip(witness.inputs, sizes, strict=False)) for witness in witnesses]
-    certificate = fidelity.certify(
-        circuit_id=compiled.manifest.circuit_id,
-        fidelity=found,
-        samples=sets.held_out,
-        domain=fidelity.value_ranges([spec.name for spec in compiled.manifest.inputs], seen),
-        outputs=fidelity.value_ranges(
-            [spec.name for spec in compiled.manifest.outputs], [witness.outputs for witness in witnesses]
-        ),
-        headroom_bits=max(0, int(compiled.manifest.value_bound).bit_length() - 1 - scales.bits),
-        rewrites=model.rewrites,
-    )
-    return Built(onto, compiled, candidate.run_args, certificate, cost)
+        return job.run(Path(name), cache, store, is_open=is_open)
 
 
-def _compile(  # noqa: PLR0913, PLR0917 - the inside of build
-    model: Model,
-    scales: tune.Scales,
-    inputs: Visibility,
-    srs_store: Path,
-    folder: Path,
-    limits: Limits,
-    progress: Progress,
-) -> tuple[Compiled, tune.Candidate, Path]:
-    """The first candidate, cheapest first, whose true code and proof a chain and the escrow would take."""
-    refusal: CircuitError | None = None
-    for turn, candidate in enumerate(tune.candidates(model, scales, folder, inputs)):
-        if turn == MAX_ATTEMPTS:
-            break
-        knobs = candidate.run_args
-        progress(
-            f"keys and code at k={knobs.logrows}, scale {knobs.input_scale}, "
-            f"base {knobs.decomp_base}^{knobs.decomp_legs}"
-        )
-        work = folder / f"candidate-{turn}"
-        work.mkdir(mode=0o700)
-        srs_file = srs.development_srs(srs_store, knobs.logrows)
-        keys = compiling.make_keys(model, knobs, srs_file, work, limits)
-        if len(keys.code) > MAX_CODE_BYTES:
-            refusal = CircuitError(
-                "C-closable",
-                "no chain would hold the verifier of the cheapest layouts",
-                expected=f"at most {MAX_CODE_BYTES} bytes",
-                found=f"{len(keys.code)} bytes",
-                do="Make the model smaller.",
+class _Build(NamedTuple):
+    """One build: what it is made of, and its steps."""
+
+    model: Model
+    wishes: Wishes
+    sets: DataSets
+    floats: FloatModel
+    machine: Machine
+    limits: Limits
+    srs_store: Path
+    progress: Progress
+
+    def run(self, folder: Path, cache: Path | None, store: Path, *, is_open: bool) -> Built:
+        given = baseline.of_ezkl(self.model, self.sets, self.floats, folder, self.limits) if self._asks_ezkl() else None
+        goal = self._goal(given)
+        refusal: CircuitError | None = None
+        for margin in _MARGINS:
+            found = self._search(goal._replace(error=goal.error * margin), folder, cache)
+            chosen = self._compile(found, folder / f"margin-{margin}")
+            manifest, files = chosen.compiled.manifest, chosen.compiled.keys.files
+            self.progress(f"comparing with onnxruntime on {len(self.sets.held_out)} samples the search never saw")
+            compared = compare.compare(manifest, files.compiled, self.floats, self.sets)
+            if goal.met_by(compared.held_out) or given is not None:
+                break
+            refusal = _short_of(goal, compared.held_out)
+        else:
+            raise refusal or CircuitError("C-unfaithful", "no margin was tried")
+        self.progress("mock at the extremes")
+        compare.mock(manifest, files.compiled, self.sets)
+        self.progress("proving one sample and verifying it in the EVM and by ezkl")
+        proved = self._prove_one(chosen)
+        certificate = self._certify(chosen, compared)
+        cost = self._cost(chosen, proved)
+        run_args = chosen.candidate.run_args
+        onto = registry.publish(store, chosen.compiled, run_args, self.model.source, chosen.srs_file, is_open=is_open)
+        return Built(onto, chosen.compiled, run_args, certificate, cost, found, given)
+
+    def _asks_ezkl(self) -> bool:
+        return self.wishes.share is None or self.wishes.compare_ezkl
+
+    def _goal(self, given: Baseline | None) -> Goal:
+        """On the samples of the search: the owner's share of the outputs' span, or what EZKL's own knobs reach."""
+        if self.wishes.share is None and given is not None:
+            return Goal(given.fidelity.max_error, given.fidelity.agreement)
+        outputs = [np.concatenate([each.reshape(-1) for each in self.floats.run(one)]) for one in self.sets.tuning]
+        every = np.stack(outputs).astype(np.float64)
+        span = float(every.max() - every.min()) or float(np.abs(every).max())
+        return Goal(max((self.wishes.share or DEFAULT_SHARE) * span, 1e-6), 1.0)
+
+    def _search(self, goal: Goal, folder: Path, cache: Path | None) -> Found:
+        wanted = [self.floats.run(sample) for sample in self.sets.tuning]
+        extremes = (*self.sets.extremes, *self.sets.random)
+        every = (*self.sets.tuning, *extremes)
+        key = cache_key(self.model, self.wishes.inputs, every, EZKL_VERSION)
+        with Session(self.limits) as session:
+            probes = Probes(
+                self.model,
+                self.wishes.inputs,
+                samples=self.sets.tuning,
+                extremes=extremes,
+                floats=wanted,
+                folder=folder,
+                session=session,
+                cache=SearchCache(cache / f"{key}.jsonl" if cache else None),
             )
-            continue
-        try:
-            return compiling.finish(model, knobs, srs_file, keys, limits), candidate, srs_file
-        except CircuitError as error:
-            if error.code != "C-closable":
-                raise
-            refusal = error
-    raise refusal or CircuitError("C-closable", "there is no layout to try")
+            found = Search(
+                probes,
+                self.machine,
+                visibility=self.wishes.inputs,
+                goal=goal,
+                target=self.wishes.target,
+                max_seconds=self.wishes.max_seconds,
+                progress=self.progress,
+            ).run()
+        best = found.candidates[0]
+        why = f", {found.stopped}" if found.stopped else ""
+        self.progress(
+            f"searched {found.probes} scales ({found.cached} answers from the cache{why}): "
+            f"best {describe(best.run_args)}, {best.seconds(self.machine):.2f} s predicted"
+        )
+        return found
 
+    def _compile(self, found: Found, folder: Path) -> _Chosen:
+        """The first candidate, cheapest first, whose true code and proof a chain and the escrow would take."""
+        folder.mkdir(mode=0o700)
+        refusal: CircuitError | None = None
+        for turn, candidate in enumerate(self._measured(found, folder)[:MAX_ATTEMPTS]):
+            run_args = candidate.run_args
+            self.progress(f"keys and code at {describe(run_args)}")
+            work = folder / f"candidate-{turn}"
+            work.mkdir(mode=0o700)
+            srs_file = srs.srs_for(self.srs_store, run_args.logrows)
+            keys = compiling.make_keys(self.model, run_args, srs_file, work, self.limits)
+            compiled = compiling.finish(self.model, run_args, srs_file, keys, self.limits)
+            try:
+                if self.wishes.target == "closable":
+                    compiling.check_closable(compiled.manifest, keys.code)
+            except CircuitError as error:
+                refusal = error
+                continue
+            return _Chosen(compiled, candidate, srs_file)
+        raise refusal or CircuitError("C-closable", "there is no layout to try")
 
-def _split(samples: tuple[Sample, ...], inputs: tuple[Tensor, ...]) -> _Sets:
-    """Every second sample is held out: scales, bits and ranges come from the others alone.
+    def _measured(self, found: Found, folder: Path) -> list[Candidate]:
+        """The candidates with those near the best in the order of a proof's true seconds: predictions err by 10 %."""
+        first = found.candidates[0].seconds(self.machine)
+        near = [each for each in found.candidates if each.seconds(self.machine) <= first * _NEAR]
+        if not _MEASURE_BETWEEN[0] <= first <= _MEASURE_BETWEEN[1] or found.stopped:
+            return list(found.candidates)
+        timed = []
+        for turn, candidate in enumerate(_distinct(near)[:_MEASURED]):
+            self.progress(f"timing a proof at {describe(candidate.run_args)}")
+            work = folder / f"timing-{turn}"
+            work.mkdir(mode=0o700)
+            seconds = time_one(self.model, candidate.run_args, self.sets.tuning[0], self.srs_store, work, self.limits)
+            timed.append((seconds, turn, candidate))
+        chosen = [candidate for _, _, candidate in sorted(timed)]
+        return [*chosen, *(each for each in found.candidates if each not in chosen)]
 
-    One sample alone has to do for both, and then nothing is held out. The extreme and random inputs are tuned on too.
-    """
-    held_out = samples[1::2] or samples
-    ranges = [(np.stack(column).min(), np.stack(column).max()) for column in zip(*samples[::2], strict=True)]
-    chosen = np.random.default_rng(0)
+    def _prove_one(self, chosen: _Chosen) -> Outcome:
+        """Prove a real sample; the code, with the manifest's own gas, and ezkl.verify must both accept it."""
+        compiled, files = chosen.compiled, chosen.compiled.keys.files
+        witness, proof = files.folder / "one.witness", files.folder / "one.proof"
+        written = sample_input(self.sets.held_out[0], compiled.manifest.visibility)
+        made = ezkl_runner.require([ezkl_runner.gen_witness(written, files.compiled, witness)])[0]
+        done = ezkl_runner.prove(
+            witness=witness,
+            compiled=files.compiled,
+            pk=files.pk,
+            srs=chosen.srs_file,
+            proof=proof,
+            limits=self.limits,
+        )
+        gas = compiling.measure_gas(compiled.keys.code, compiling.read_proof(proof), ezkl_runner.read_witness(made))
+        if gas != compiled.manifest.evm.gas:
+            expected = str(compiled.manifest.evm.gas)
+            raise CircuitError("C-gas", "two proofs cost different gas", expected=expected, found=str(gas))
+        ezkl_runner.verify(proof=proof, settings=files.settings, vk=files.vk, srs=files.srs_k1, limits=self.limits)
+        return done
 
-    def filled(pattern: Callable[[int], bool]) -> Sample:
-        return tuple(
-            np.array([high if pattern(i) else low for i in range(tensor.size)], tensor.dtype).reshape(tensor.shape)
-            for tensor, (low, high) in zip(inputs, ranges, strict=True)
+    def _certify(self, chosen: _Chosen, compared: compare.Compared) -> FidelityCertificate:
+        manifest = chosen.compiled.manifest
+        sizes = [tensor.size for tensor in self.model.inputs]
+        seen = [
+            tuple(tensor[:size] for tensor, size in zip(witness.inputs, sizes, strict=False))
+            for witness in compared.witnesses
+        ]
+        needed = chosen.candidate.bits - HEADROOM_BITS
+        return fidelity.certify(
+            circuit_id=manifest.circuit_id,
+            fidelity=compared.held_out,
+            samples=self.sets.held_out,
+            domain=fidelity.value_ranges([spec.name for spec in manifest.inputs], seen),
+            outputs=fidelity.value_ranges(
+                [spec.name for spec in manifest.outputs], [witness.outputs for witness in compared.witnesses]
+            ),
+            headroom_bits=max(0, (int(manifest.value_bound) + 1).bit_length() - 1 - needed),
+            rewrites=self.model.rewrites,
+            acceptance=compared.acceptance,
         )
 
-    def between(tensor: Tensor, low: float, high: float) -> Array:
-        drawn = chosen.uniform(float(low), float(high), tensor.size)
-        return (
-            (drawn if tensor.dtype.startswith("float") else np.rint(drawn)).astype(tensor.dtype).reshape(tensor.shape)
-        )
-
-    extremes = (
-        filled(lambda _: False),
-        filled(lambda _: True),
-        filled(lambda i: i % 2 == 0),
-        filled(lambda i: i % 2 == 1),
-    )
-    drawn = tuple(
-        tuple(between(tensor, *span) for tensor, span in zip(inputs, ranges, strict=True))
-        for _ in range(RANDOM_SAMPLES)
-    )
-    return _Sets(samples[::2][:MAX_TUNING_SAMPLES], held_out[:MAX_HELD_OUT_SAMPLES], extremes, drawn)
-
-
-def _compare(compiled: Compiled, floats: FloatModel, sets: _Sets) -> tuple[Fidelity, list[Witness]]:
-    """Held-out samples by error and argmax, then random and extreme inputs by error alone: those have near ties."""
-    scales = [int(spec.scale) for spec in compiled.manifest.outputs]
-    every = (*sets.held_out, *sets.extremes, *sets.random)
-    witnesses = _witnesses(compiled, every)
-    count = len(sets.held_out)
-    found = fidelity.compare(witnesses[:count], [floats.run(sample) for sample in sets.held_out], scales)
-    fidelity.check_faithful(found, where="held-out samples")
-    rest = fidelity.compare(witnesses[count:], [floats.run(sample) for sample in every[count:]], scales)
-    fidelity.check_faithful(rest, where="random and extreme inputs", ranked=False)
-    _check_quantisation(compiled, every, witnesses)
-    return found, witnesses
-
-
-def _check_quantisation(compiled: Compiled, samples: Sequence[Sample], witnesses: Sequence[Witness]) -> None:
-    """What ezkl made of the floats must be what a payer will send, or every job would be refused."""
-    for sample, witness in zip(samples, witnesses, strict=True):
-        for spec, array, found in zip(compiled.manifest.inputs, sample, witness.inputs[:-1], strict=True):
-            wanted = quantise(array.reshape(-1).tolist(), scale=int(spec.scale), dtype=spec.dtype)
-            if wanted != found[: spec.size]:
-                raise CircuitError(
-                    "C-quantise", "ezkl quantises an input differently from a payer", where=str(spec.name)
-                )
-
-
-def _witnesses(compiled: Compiled, samples: Sequence[Sample]) -> list[Witness]:
-    files = compiled.keys.files
-    operations = [
-        ezkl_runner.gen_witness(
-            sample_input(sample, compiled.manifest.visibility), files.compiled, files.folder / "compare.witness"
-        )
-        for sample in samples
-    ]
-    outcomes = ezkl_runner.run(operations, Limits(wall_seconds=600))
-    if isinstance(outcomes[-1], Failure):
-        raise CircuitError(
-            "C-domain",
-            "the circuit does not take an input within the range of the samples",
-            where=f"input {len(outcomes) - 1} of {len(samples)}",
-            found=ezkl_runner.cause(outcomes[-1]),
-            do="Give samples that show the largest values, or scale the model's inputs.",
-        )
-    return [ezkl_runner.read_witness(outcome) for outcome in outcomes if isinstance(outcome, Outcome)]
-
-
-def _mock(compiled: Compiled, sets: _Sets) -> None:
-    files = compiled.keys.files
-    witness = files.folder / "mock.witness"
-    operations = []
-    for sample in (*sets.extremes, sets.held_out[0]):
-        written = sample_input(sample, compiled.manifest.visibility)
-        operations.append(ezkl_runner.gen_witness(written, files.compiled, witness))
-        operations.append(ezkl_runner.mock(witness, files.compiled))
-    outcomes = ezkl_runner.run(operations, Limits(wall_seconds=600))
-    if isinstance(outcomes[-1], Failure):
-        raise CircuitError(
-            "C-unsatisfiable",
-            "the circuit has inputs within the samples' range that it runs on but cannot prove",
-            where=f"extreme input {len(outcomes) // 2}",
-            found=ezkl_runner.cause(outcomes[-1]),
-            do="Leave the operator out (log, softmax), or narrow the range of the samples.",
+    def _cost(self, chosen: _Chosen, proved: Outcome) -> CostRecord:
+        compiled, shape = chosen.compiled, chosen.candidate.layout
+        return CostRecord(
+            circuit_id=compiled.manifest.circuit_id,
+            machine=this_machine(),
+            predicted=Cost(
+                prove_seconds=Measure.of(self.machine.seconds(shape), 3),
+                memory_bytes=Count(self.machine.memory_of(shape)),
+                pk_bytes=Count(shape.pk_bytes),
+                gas=Count(shape.gas),
+                code_bytes=Count(shape.code_bytes),
+            ),
+            measured=Cost(
+                prove_seconds=Measure.of(proved.seconds, 3),
+                memory_bytes=Count(proved.peak_bytes),
+                pk_bytes=Count(compiled.keys.files.pk.stat().st_size),
+                gas=compiled.manifest.evm.gas,
+                code_bytes=Count(len(compiled.keys.code)),
+            ),
         )
 
 
-def _prove_one(compiled: Compiled, sample: Sample, srs_file: Path, limits: Limits) -> Outcome:
-    """Prove a real sample; the code, with the manifest's own gas, and ezkl.verify must both accept it."""
-    files = compiled.keys.files
-    witness, proof = files.folder / "one.witness", files.folder / "one.proof"
-    written = sample_input(sample, compiled.manifest.visibility)
-    made = ezkl_runner.require([ezkl_runner.gen_witness(written, files.compiled, witness)])[0]
-    done = ezkl_runner.prove(
-        witness=witness, compiled=files.compiled, pk=files.pk, srs=srs_file, proof=proof, limits=limits
-    )
-    gas = compiling.measure_gas(compiled.keys.code, compiling.read_proof(proof), ezkl_runner.read_witness(made))
-    if gas != compiled.manifest.evm.gas:
-        raise CircuitError(
-            "C-gas", "two proofs cost different gas", expected=str(compiled.manifest.evm.gas), found=str(gas)
-        )
-    ezkl_runner.verify(proof=proof, settings=files.settings, vk=files.vk, srs=files.srs_k1, limits=limits)
-    return done
+def time_one(  # noqa: PLR0913, PLR0917 - a circuit's sources, and where it goes
+    model: Model, run_args: RunArguments, sample: Sample, srs_store: Path, folder: Path, limits: Limits
+) -> float:
+    """The seconds of one proof of a sample, without any code or manifest. The folder must be private."""
+    srs_file = srs.srs_for(srs_store, run_args.logrows)
+    keys = compiling.make_keys(model, run_args, srs_file, folder, limits, with_code=False)
+    files, witness = keys.files, folder / "timing.witness"
+    written = sample_input(sample, run_args.visibility)
+    ezkl_runner.require([ezkl_runner.gen_witness(written, files.compiled, witness)], limits)
+    return ezkl_runner.prove(
+        witness=witness,
+        compiled=files.compiled,
+        pk=files.pk,
+        srs=srs_file,
+        proof=folder / "timing.proof",
+        limits=limits,
+    ).seconds
 
 
-def _cost(compiled: Compiled, layout: Layout, proved: Outcome) -> CostRecord:
-    return CostRecord(
-        circuit_id=compiled.manifest.circuit_id,
-        machine=machine(),
-        predicted=Cost(
-            prove_seconds=Measure.of(layout.prove_seconds, 3),
-            memory_bytes=Count(layout.memory_bytes),
-            pk_bytes=Count(layout.pk_bytes),
-            gas=Count(layout.gas),
-            code_bytes=Count(layout.code_bytes),
-        ),
-        measured=Cost(
-            prove_seconds=Measure.of(proved.seconds, 3),
-            memory_bytes=Count(proved.peak_bytes),
-            pk_bytes=Count(compiled.keys.files.pk.stat().st_size),
-            gas=compiled.manifest.evm.gas,
-            code_bytes=Count(len(compiled.keys.code)),
-        ),
-    )
-
-
-def machine() -> Text:
+def this_machine() -> Text:
     """The kind of machine in words: system, architecture and cores; no name of it."""
     return Text(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores")
+
+
+def _distinct(candidates: list[Candidate]) -> list[Candidate]:
+    """The first candidate of each k, columns and legs: those that differ in scales alone cost the same."""
+    found: dict[tuple[int, int, int], Candidate] = {}
+    for each in candidates:
+        found.setdefault((each.run_args.logrows, each.run_args.num_inner_cols, each.run_args.decomp_legs), each)
+    return list(found.values())
+
+
+def _short_of(goal: Goal, found: Fidelity) -> CircuitError:
+    return CircuitError(
+        "C-unfaithful",
+        "the circuit is less faithful on samples that the search never saw than was asked",
+        where="held-out samples",
+        expected=f"error at most {goal.error:.3g}, equal argmax {goal.agreement:.1%}",
+        found=f"error {found.max_error:.3g}, equal argmax {found.agreement:.1%}",
+        do="Give more samples, or ask for less: --fidelity.",
+    )

@@ -27,6 +27,7 @@ from verifier.statement import canonical
 from verifier.statement.manifest import (
     BLIND_WORDS,
     JOB_LIMBS,
+    MAX_CODE_BYTES,
     MAX_INSTANCES,
     MAX_PROOF_BYTES,
     CircuitManifest,
@@ -34,6 +35,7 @@ from verifier.statement.manifest import (
     TensorSpec,
 )
 from verifier.statement.scalars import Count, FieldElement, Text
+from verifier.verify import MAX_GAS
 
 EZKL_VERSION = "23.0.5"
 PROBE_GAS = 25_000_000
@@ -104,8 +106,12 @@ class Compiled(NamedTuple):
     prove: Outcome
 
 
-def make_keys(model: Model, run_args: RunArguments, srs_file: Path, folder: Path, limits: Limits) -> Keys:
+def make_keys(  # noqa: PLR0913 - a circuit's sources, and where it goes
+    model: Model, run_args: RunArguments, srs_file: Path, folder: Path, limits: Limits, *, with_code: bool = True
+) -> Keys:
     """Settings, compiled model, both keys, Solidity and runtime code in a folder that must be private.
+
+    Without code where only the cost of a proof is asked; `make_code` adds it.
 
     Raises:
         CircuitError: the runner's and solc's; C-version where the installed ezkl is another one.
@@ -121,14 +127,23 @@ def make_keys(model: Model, run_args: RunArguments, srs_file: Path, folder: Path
     setup = ezkl_runner.setup(files.compiled, srs_file, vk=files.vk, pk=files.pk, limits=limits)
     for private in (files.pk, files.compiled):
         private.chmod(0o600)
+    keys = Keys(files, settings, b"", setup)
+    return make_code(keys, limits) if with_code else keys
+
+
+def make_code(keys: Keys, limits: Limits) -> Keys:
+    """The runtime code of keys: from verifying key, settings and the k = 1 SRS alone."""
+    files = keys.files
     ezkl_runner.create_evm_verifier(
         vk=files.vk, settings=files.settings, srs=files.srs_k1, solidity=files.solidity, limits=limits
     )
-    return Keys(files, settings, solidity.compile_runtime(files.solidity), setup)
+    return keys._replace(code=solidity.compile_runtime(files.solidity))
 
 
 def finish(model: Model, run_args: RunArguments, srs_file: Path, keys: Keys, limits: Limits) -> Compiled:
     """Prove the probe, run it through the code, and write down the manifest.
+
+    Whether an escrow could take the circuit is `check_closable`'s question.
 
     Raises:
         CircuitError: C-probe where no probe input can be proved, C-code where the code refuses an honest proof,
@@ -172,14 +187,25 @@ def finish(model: Model, run_args: RunArguments, srs_file: Path, keys: Keys, lim
         canonical.decode(CircuitManifest, canonical.encode(manifest), where="manifest.json")
     except ValueError as error:
         raise CircuitError("C-manifest", "no manifest can describe this circuit", found=str(error)) from error
-    if manifest.n_instances > MAX_INSTANCES or manifest.proof_len > MAX_PROOF_BYTES:
+    return Compiled(keys, manifest, done)
+
+
+def check_closable(manifest: CircuitManifest, code: bytes) -> None:
+    """Refuse a circuit that no chain would hold or no escrow would take: C-closable."""
+    expected = {"code": MAX_CODE_BYTES, "instances": MAX_INSTANCES, "proof": MAX_PROOF_BYTES, "gas": MAX_GAS}
+    found = {
+        "code": len(code),
+        "instances": int(manifest.n_instances),
+        "proof": int(manifest.proof_len),
+        "gas": int(manifest.evm.gas),
+    }
+    if any(found[name] > expected[name] for name in expected):
         raise CircuitError(
             "C-closable",
             "the escrow could not take a proof of this circuit",
-            expected=f"at most {MAX_INSTANCES} instances and {MAX_PROOF_BYTES} bytes of proof",
-            found=f"{manifest.n_instances} and {manifest.proof_len}",
+            expected=", ".join(f"{name} <= {value}" for name, value in expected.items()),
+            found=", ".join(f"{name} {value}" for name, value in found.items()),
         )
-    return Compiled(keys, manifest, done)
 
 
 def read_proof(path: Path) -> bytes:

@@ -1,14 +1,18 @@
-"""What a proof will cost, from settings and k alone, without proving: seconds, memory, key size, verifier size.
+"""What a proof will cost, from settings and k alone, without proving: seconds, memory, key size, verifier size, gas.
 
-The formula for seconds and its constants were fitted on 25 models on one two-core machine (leave-one-model-out: median
-error 10 %, 90th percentile 22 %); on another machine the order of candidates holds, the seconds do not. Which columns
-a circuit gets follows ezkl 23's layout: inner columns overflow into blocks, tables longer than the rows into columns.
+Which columns a circuit gets follows ezkl 23's layout: inner columns overflow into blocks, tables longer than the rows
+into columns. Sizes are counted from the columns, with constants fitted on 40 circuits of 14 models; seconds and memory
+take a machine's own constants, which `opgate circuit bench` measures (`circuits.bench`).
 """
 
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from circuits.run_arguments import RESERVED_ROWS
 from circuits.settings import Settings
@@ -16,6 +20,10 @@ from circuits.settings import Settings
 BLINDING_ROWS = 6
 _MAX_BLOCKS = 12
 _MAX_TABLE_COLUMNS = 6
+_WORD = 32
+_HASH_ADVICE, _HASH_FIXED, _HASH_PERMUTED, _HASH_ROTATIONS = 3, 6, 4, 4
+"""Columns and further queries of ezkl's Poseidon chip: state and partial S-box; round constants and selectors."""
+_HASH_CODE, _HASH_GAS = 2_200, 15_000
 
 
 class Layout(NamedTuple):
@@ -24,53 +32,116 @@ class Layout(NamedTuple):
     logrows: int
     advice: int
     lookups: int
-    permutation: int
-    tables: int
-    constants: int
-    extension: int
+    permuted: int
+    fixed: int
+    degree: int
+    rotations: int
     instances: int
     hashed: bool
 
     @property
-    def prove_seconds(self) -> float:
-        """Predicted seconds of one proof on the machine of the fit."""
-        columns = self.advice + self.lookups
-        a_row = 3.2e-6 * self.advice + 2.1e-5 * self.lookups
-        a_row += 1.13e-6 * self.extension * (columns + self.permutation / 3) + 1.2e-6 * self.extension
-        return 0.063 + 0.0053 * columns + (1 << self.logrows) * a_row
+    def extension(self) -> int:
+        """The extended domain's size over the domain's: the power of two that holds the quotient."""
+        return 1 << math.ceil(math.log2(self.degree - 1))
+
+    @property
+    def columns(self) -> int:
+        """Columns that are committed to for each proof: advice, and lookups as one each."""
+        return self.advice + self.lookups
+
+    @property
+    def pk_columns(self) -> int:
+        """Polynomials in the proving key, a fixed or permuted one in three forms of together 2 + extension columns."""
+        return (self.fixed + self.permuted) * (2 + self.extension) + 3 * self.extension
 
     @property
     def pk_bytes(self) -> int:
         """Predicted size of the proving key."""
-        fixed = self.tables + self.constants + self.lookups + self.advice + (10 if self.hashed else 0)
-        return (32 << self.logrows) * ((fixed + self.permutation) * (2 + self.extension) + 3 * self.extension)
-
-    @property
-    def memory_bytes(self) -> int:
-        """Predicted peak resident memory of proving."""
-        return (55 << 20) + int(2.5 * self.pk_bytes)
+        return (_WORD << self.logrows) * self.pk_columns
 
     @property
     def proof_bytes(self) -> int:
-        """Predicted size of the proof: 64 bytes a commitment, 32 an evaluation; fitted on one model."""
-        chunks = -(-self.permutation // 3)
-        commitments = self.advice + 2 * self.lookups + chunks + self.extension + 3
-        evaluations = 3 * self.advice + 3 * self.lookups + self.permutation + 3 * chunks + self.tables + self.constants
-        return 64 * commitments + 32 * evaluations + (960 if self.hashed else 0)
+        """Predicted size of the proof: 64 bytes a commitment, 32 an evaluation.
+
+        Commitments: advice, two a lookup (logarithmic derivative), one a chunk of the permutation, the quotient's
+        pieces, a random polynomial and two of the opening. Evaluations: advice with rotations, fixed, three a lookup,
+        permuted, three a chunk but one.
+        """
+        chunks = -(-self.permuted // (self.degree - 2))
+        commitments = self.advice + 2 * self.lookups + chunks + self.degree - 1 + 3
+        evaluations = self.advice + self.rotations + self.fixed + 3 * self.lookups + self.permuted + 3 * chunks - 1
+        return 64 * commitments + 32 * evaluations
 
     @property
     def code_bytes(self) -> int:
         """Predicted size of the verifier's runtime code."""
-        return 3400 + int(3.6 * self.proof_bytes)
+        return 5_018 + int(2.764 * self.proof_bytes) + (_HASH_CODE if self.hashed else 0)
 
     @property
     def gas(self) -> int:
         """Predicted gas of one verification; 757 an instance."""
-        return 147_000 + 104 * self.proof_bytes + 757 * self.instances
+        return 147_000 + 104 * self.proof_bytes + 757 * self.instances + (_HASH_GAS if self.hashed else 0)
+
+    @property
+    def terms(self) -> tuple[float, ...]:
+        """What the seconds are made of, in seconds of the machine of the first fit (25 models, two cores, idle).
+
+        The start of a child with its key; the commitments of columns; the quotient on the extended domain.
+        """
+        rows = 1 << self.logrows
+        start = 0.063 + 0.0053 * self.columns
+        commitments = rows * (3.2e-6 * self.advice + 2.1e-5 * self.lookups)
+        quotient = rows * self.extension * (1.13e-6 * (self.columns + self.permuted / 3) + 1.2e-6)
+        return start, commitments, quotient
+
+    @property
+    def working_bytes(self) -> int:
+        """The polynomials that proving holds at its peak: the key's, and those of columns on the extended domain."""
+        extended = self.extension * (2.1 * (self.advice + 2 * self.lookups) + 8.8)
+        return int((_WORD << self.logrows) * (self.pk_columns + extended))
 
 
-def layout(settings: Settings, logrows: int) -> Layout | None:
-    """The columns at that k; None where the circuit does not fit or would be absurdly wide."""
+class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A machine's constants: seconds a unit of each of `Layout.terms`, memory of an empty child and a working byte.
+
+    The defaults are those of the machine of the first fit: on another one the order of layouts holds, the seconds do
+    not, until `opgate circuit bench` has run there.
+    """
+
+    name: str = "the machine of the first fit"
+    seconds_a_term: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    base_bytes: int = 42 << 20
+    memory_a_byte: float = 1.1
+    memory_bytes: int = 0
+
+    @property
+    def available_bytes(self) -> int:
+        """What a proof may take here: all memory but an eighth, which the system and the service need."""
+        return (self.memory_bytes or physical_memory()) * 7 // 8
+
+    def seconds(self, shape: Layout) -> float:
+        """Predicted seconds of one proof, the child's start and the key's loading included."""
+        return sum(a * b for a, b in zip(self.seconds_a_term, shape.terms, strict=True))
+
+    def memory_of(self, shape: Layout) -> int:
+        """Predicted peak resident bytes of one proof."""
+        return self.base_bytes + int(self.memory_a_byte * shape.working_bytes)
+
+
+def physical_memory() -> int:
+    """The bytes of memory of this machine, or of its cgroup where that has fewer."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    except (OSError, ValueError):
+        return total
+
+
+def layout(settings: Settings, logrows: int, lookup_range: tuple[int, int] | None = None) -> Layout | None:
+    """The columns at that k; None where the circuit does not fit or would be absurdly wide.
+
+    `lookup_range` stands for the one of the settings, on which their rows do not depend.
+    """
     inner = int(settings.run_args["num_inner_cols"])
     usable, table = 2**logrows - BLINDING_ROWS, 2**logrows - RESERVED_ROWS
     if max(settings.instances, settings.hash_rows) > usable:
@@ -78,31 +149,36 @@ def layout(settings: Settings, logrows: int) -> Layout | None:
     assigned = settings.total_assignments
     blocks = (assigned + assigned // (usable * inner) + 1) // (usable * inner) + 1
     checks = [(high - low) // table + 1 for low, high in settings.required_range_checks]
-    low, high = settings.run_args["lookup_range"]
+    low, high = lookup_range or settings.run_args["lookup_range"]
     kinds = len(settings.required_lookups)
     span = (high - low) // table + 1 if kinds else 0
     if blocks > _MAX_BLOCKS or max([*checks, span, 1]) > _MAX_TABLE_COLUMNS:
         return None
     dynamic = settings.total_dynamic_col_size + settings.total_shuffle_col_size
     extra = int(settings.num_dynamic_lookups > 0) + int(settings.num_shuffles > 0)
-    dynamic_blocks = 3 * ((dynamic + dynamic // usable + 1) // usable + 1) if dynamic else 0
+    dynamic_columns = 3 * ((dynamic + dynamic // usable + 1) // usable + 1) if dynamic else 0
     constants = math.ceil((settings.total_const_size + 1) / usable) if settings.total_const_size else 0
     widest = max([*checks, 1])
+    hashed = settings.hashes > 0
     degree = max(
         5,
         inner + 2,
-        6 if dynamic or settings.hashes else 0,
+        6 if dynamic or hashed else 0,
         widest + 4 if widest > 1 else 0,
         span + 4 if span > 1 else 0,
     )
+    advice = 3 * inner * blocks + dynamic_columns
+    lookups = (sum(checks) + kinds * span + extra) * inner * blocks
+    selectors = round(blocks * (1.5 * inner + 1.5) + (4.5 if dynamic else 0))
+    tables = sum(checks) + (span + kinds * span if kinds else 0)
     return Layout(
         logrows=logrows,
-        advice=3 * inner * blocks + dynamic_blocks,
-        lookups=(sum(checks) + kinds * span + extra) * inner * blocks,
-        permutation=3 * inner * blocks + constants + 1,
-        tables=sum(checks) + (span + kinds * span if kinds else 0),
-        constants=constants,
-        extension=1 << math.ceil(math.log2(degree - 1)),
+        advice=advice + (_HASH_ADVICE if hashed else 0),
+        lookups=lookups,
+        permuted=3 * inner * blocks + constants + 1 + (_HASH_PERMUTED if hashed else 0),
+        fixed=tables + constants + selectors + lookups + (_HASH_FIXED if hashed else 0),
+        degree=degree,
+        rotations=2 * blocks + (5 * (inner - 1) if dynamic else 0) + (_HASH_ROTATIONS if hashed else 0),
         instances=settings.instances,
-        hashed=settings.hashes > 0,
+        hashed=hashed,
     )

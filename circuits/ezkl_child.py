@@ -2,7 +2,8 @@
 
 `argv[1]` names a JSON request ``{parent, debug, memory_bytes, cpu_seconds, answers, operations: [{name, ...}]}``. One
 JSON line an operation is appended to the file `answers`: ``{ok, seconds, peak_bytes, value | error, log}``. It ends
-after the first operation that fails. Nothing of opgate is imported: a call that hangs or aborts takes nothing with it.
+after the first operation that fails; with ``operations: null`` it takes them from stdin, a JSON line each, and goes on.
+Nothing of opgate is imported: a call that hangs or aborts takes nothing with it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ OPERATIONS: dict[str, Callable[[Any, Operation], Any]] = {
     "gen_settings": lambda ezkl, o: ezkl.gen_settings(
         o["model"], o["settings"], py_run_args=run_args(ezkl, o["run_args"])
     ),
+    "calibrate": lambda ezkl, o: ezkl.calibrate_settings(o["data"], o["model"], o["settings"], "resources"),
     "compile": lambda ezkl, o: ezkl.compile_circuit(o["model"], o["compiled"], o["settings"]),
     "gen_srs": lambda ezkl, o: ezkl.gen_srs(o["srs"], o["logrows"]),
     "setup": lambda ezkl, o: ezkl.setup(o["compiled"], o["vk"], o["pk"], srs_path=o["srs"]),
@@ -102,6 +104,15 @@ def value_of(operation: Operation, result: Any) -> Any:
         value = {name: witness[name] for name in ("inputs", "outputs", "min_lookup_inputs", "max_lookup_inputs")}
         return value | {"hashes": (witness["processed_inputs"] or {}).get("poseidon_hash")}
     return bool(result)
+
+
+def peak_bytes() -> int:
+    """The peak resident bytes of this program; getrusage counts the parent's pages too, from before the exec."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def is_written(operation: Operation) -> bool:
@@ -130,8 +141,10 @@ def main() -> None:
     confine(request)
     recorder = Recorder()
     logging.basicConfig(level=logging.DEBUG if request["debug"] else logging.ERROR, handlers=[recorder])
-    with Path(request["answers"]).open("a", encoding="utf-8") as answers:
-        for operation in request["operations"]:
+    waits = request["operations"] is None
+    operations: Iterable[Operation] = map(json.loads, sys.stdin) if waits else request["operations"]
+    with Path(request["answers"]).open("w" if waits else "a", encoding="utf-8") as answers:
+        for operation in operations:
             started = time.monotonic()
             fields: dict[str, Any]
             try:
@@ -140,10 +153,10 @@ def main() -> None:
                 found = f"{type(error).__name__}: {error}"[:ERROR_CHARS]
                 fields = {"ok": False, "error": found, "log": list(recorder.lines)}
             fields["seconds"] = time.monotonic() - started
-            fields["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            fields["peak_bytes"] = peak_bytes()
             answers.write(json.dumps(fields) + "\n")
             answers.flush()
-            if not fields["ok"]:
+            if not fields["ok"] and not waits:
                 return
 
 

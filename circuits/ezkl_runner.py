@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import msgspec
 
@@ -102,15 +102,7 @@ def _run_in(
     }
     request.write_text(json.dumps(asked), encoding="utf-8")
     with (directory / "stderr").open("wb") as stderr:
-        child = subprocess.Popen(
-            [sys.executable, "-I", str(_CHILD), str(request)],
-            cwd=directory,
-            env=_environment(directory, limits),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            start_new_session=True,
-        )
+        child = spawn(directory, request, limits, stderr=stderr)
         overran = False
         try:
             child.wait(timeout=limits.wall_seconds)
@@ -118,7 +110,7 @@ def _run_in(
             overran = True
         finally:
             if child.returncode is None:
-                _kill(child)
+                kill(child)
     outcomes = _read_answers(answers)
     if len(outcomes) == len(operations) or (outcomes and isinstance(outcomes[-1], Failure)):
         return outcomes
@@ -131,7 +123,23 @@ def _run_in(
             expected=f"at most {limits.wall_seconds:g} s",
             do="Give it more time, or make the circuit smaller.",
         )
-    raise _died(name, child.returncode, directory / "stderr")
+    raise died(name, child.returncode, directory / "stderr")
+
+
+def spawn(
+    directory: Path, request: Path, limits: Limits, *, stderr: IO[bytes], fds: tuple[int, ...] = ()
+) -> subprocess.Popen[bytes]:
+    """The child that works on a request: exec'd, in its own session, scrubbed; with `fds` it reads from a pipe too."""
+    return subprocess.Popen(
+        [sys.executable, "-I", str(_CHILD), str(request)],
+        cwd=directory,
+        env=_environment(directory, limits),
+        stdin=subprocess.PIPE if fds else subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        start_new_session=True,
+        pass_fds=fds,
+    )
 
 
 def _environment(directory: Path, limits: Limits) -> dict[str, str]:
@@ -148,7 +156,8 @@ def _environment(directory: Path, limits: Limits) -> dict[str, str]:
     }
 
 
-def _kill(child: subprocess.Popen[bytes]) -> None:
+def kill(child: subprocess.Popen[bytes]) -> None:
+    """End a child and all that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
@@ -158,16 +167,20 @@ def _read_answers(path: Path) -> list[Outcome | Failure]:
     if path.stat().st_size > _MAX_ANSWERS:
         raise CircuitError("C-size", "the child answered too much", expected=f"at most {_MAX_ANSWERS} bytes")
     outcomes: list[Outcome | Failure] = []
-    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
-        answer = json.loads(line)
-        if answer["ok"]:
-            outcomes.append(Outcome(answer["value"], float(answer["seconds"]), int(answer["peak_bytes"])))
-        else:
-            outcomes.append(Failure(str(answer["error"]), tuple(answer["log"])))
+    outcomes.extend(read_answer(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1])
     return outcomes
 
 
-def _died(name: str, status: int, stderr: Path) -> CircuitError:
+def read_answer(line: str) -> Outcome | Failure:
+    """One line of a child's answers."""
+    answer = json.loads(line)
+    if answer["ok"]:
+        return Outcome(answer["value"], float(answer["seconds"]), int(answer["peak_bytes"]))
+    return Failure(str(answer["error"]), tuple(answer["log"]))
+
+
+def died(name: str, status: int, stderr: Path) -> CircuitError:
+    """What became of a child that ended without an answer."""
     tail = stderr.read_bytes()[-600:].decode("utf-8", "replace").strip()
     found = f"exit status {status}: {tail}" if tail else f"exit status {status}"
     if _OUT_OF_MEMORY.search(tail):
@@ -214,6 +227,11 @@ def require(operations: list[dict[str, Any]], limits: Limits = DEFAULT_LIMITS) -
 def gen_settings(model: Path, settings: Path, run_args: dict[str, Any]) -> dict[str, Any]:
     """The operation that writes ezkl's settings for a model; they are not canonical yet (`circuits.settings`)."""
     return {"name": "gen_settings", "model": str(model), "settings": str(settings), "run_args": run_args}
+
+
+def calibrate(data: Path, model: Path, settings: Path) -> dict[str, Any]:
+    """The operation that lets ezkl choose knobs itself (target "resources"); settings must be there already."""
+    return {"name": "calibrate", "data": str(data), "model": str(model), "settings": str(settings)}
 
 
 def compile_model(model: Path, settings: Path, compiled: Path) -> dict[str, Any]:

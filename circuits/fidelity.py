@@ -15,7 +15,7 @@ import numpy as np
 from circuits.ezkl_runner import Witness
 from circuits.samples import Array, Sample
 from verifier.errors import CircuitError
-from verifier.statement.certificates import FidelityCertificate, ValueRange
+from verifier.statement.certificates import Acceptance, FidelityCertificate, ValueRange
 from verifier.statement.scalars import Bytes32, Count, Measure, TensorInt, Text
 
 MAX_SHARE = 0.05
@@ -146,18 +146,30 @@ def certify(  # noqa: PLR0913 - a certificate states many things, each by keywor
     outputs: tuple[ValueRange, ...],
     headroom_bits: int,
     rewrites: tuple[str, ...],
+    acceptance: Acceptance | None = None,
 ) -> FidelityCertificate:
-    """The certificate of a measurement; errors are rounded up, agreement down, so that it never promises more."""
-    step = 10.0**-_DIGITS
+    """The certificate of a measurement."""
+    max_error, mean_error, agreement = measures(fidelity)
     return FidelityCertificate(
         circuit_id=circuit_id,
         samples_sha256=samples_sha256(samples),
         samples=Count(fidelity.samples),
-        max_error=Measure.of(fidelity.max_error + step / 2, _DIGITS),
-        mean_error=Measure.of(fidelity.mean_error + step / 2, _DIGITS),
-        agreement=Measure.of(int(fidelity.agreement * 1e6) / 1e6),
+        max_error=max_error,
+        mean_error=mean_error,
+        agreement=agreement,
         domain=domain,
         outputs=outputs,
         headroom_bits=Count(headroom_bits),
         rewrites=tuple(Text(rewrite) for rewrite in rewrites),
+        acceptance=acceptance,
+    )
+
+
+def measures(fidelity: Fidelity) -> tuple[Measure, Measure, Measure]:
+    """Largest and mean error and agreement as decimals; errors rounded up, agreement down, to promise no more."""
+    step = 10.0**-_DIGITS
+    return (
+        Measure.of(fidelity.max_error + step / 2, _DIGITS),
+        Measure.of(fidelity.mean_error + step / 2, _DIGITS),
+        Measure.of(int(fidelity.agreement * 1e6) / 1e6),
     )

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from circuits import compile as compiling
 from circuits import srs
-from circuits.build import Progress, machine
+from circuits.build import Progress, this_machine
 from circuits.compile import EZKL_VERSION, Compiled
 from circuits.ezkl_runner import Limits
 from circuits.model import MAX_ONNX_BYTES, read_model
@@ -88,7 +88,7 @@ def rebuild(
         onnx_sha256=manifest.onnx_sha256,
         code_hash=manifest.evm.code_hash,
         ezkl_version=manifest.ezkl_version,
-        machine=machine(),
+        machine=this_machine(),
         rebuilt_at=Timestamp(now),
     )
 

@@ -56,9 +56,19 @@ def development_srs(store: Path, logrows: int) -> Path:
     return path
 
 
+def srs_for(store: Path, logrows: int) -> Path:
+    """The file of that size to build with: the ceremony's where it was imported, else the development one."""
+    imported = store.absolute() / f"ceremony{logrows}.srs"
+    return imported if imported.is_file() else development_srs(store, logrows)
+
+
 def find_srs(stores: tuple[Path, ...], digest: SrsDigest) -> Path:
     """The file of a manifest's SRS among some folders or files, by its sha256; CircuitError C-srs-missing."""
-    names = [store / name for store in stores for name in ("kzg.srs", f"kzg{digest.logrows}.srs")]
+    names = [
+        store / name
+        for store in stores
+        for name in ("kzg.srs", f"ceremony{digest.logrows}.srs", f"kzg{digest.logrows}.srs")
+    ]
     for path in (*stores, *names):
         if path.is_file() and file_sha256(path) == digest.sha256:
             return path

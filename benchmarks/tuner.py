@@ -1,0 +1,302 @@
+"""The search against EZKL's own calibration, in one run on one machine: `python -m benchmarks.tuner MODELS OUT.json`.
+
+MODELS is a folder of folders with `network.onnx` and `input.json`. Both sides see the same samples: the one that is
+there and others drawn around it. EZKL runs `calibrate_settings(target="resources")`; the search runs twice, for no more
+error and no less agreement than EZKL's choice on those samples, and for at most 1 % error and the model's own argmax.
+Only circuits whose verifier a chain would hold count as ours. Proofs of the three take turns, so that whatever else
+the machine does meets all three; the least of the turns counts. Fidelity is scored on samples that no side saw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from circuits import baseline, data_sets, ezkl_runner, fidelity, srs
+from circuits import compile as compiling
+from circuits.build import DEFAULT_SHARE, this_machine, time_one
+from circuits.compile import EZKL_VERSION, Files
+from circuits.cost import Machine
+from circuits.data_sets import DataSets
+from circuits.ezkl_runner import Limits, Outcome
+from circuits.ezkl_session import Session
+from circuits.float_model import FloatModel
+from circuits.graph import circuit_graph, sample_input
+from circuits.model import Model, read_model
+from circuits.probe import Probes
+from circuits.samples import Sample, read_samples
+from circuits.search import Candidate, Goal, Search, describe
+from circuits.search_cache import SearchCache
+from circuits.settings import read_settings
+from verifier.errors import OpgateError
+from verifier.statement.manifest import MAX_CODE_BYTES
+
+SAMPLES = 24
+TURNS = 3
+TIMED = 3
+LIMITS = Limits(wall_seconds=600, threads=os.cpu_count() or 1)
+
+
+def drawn(model: Model, given: Sample) -> tuple[Sample, ...]:
+    """The sample that is there and normal ones of its mean and deviation, within its range and type."""
+    chosen = np.random.default_rng(0)
+    samples = [given]
+    for _ in range(SAMPLES - 1):
+        sample = []
+        for tensor, array in zip(model.inputs, given, strict=True):
+            values = array.astype(np.float64)
+            low, high = values.min(), values.max()
+            low, high = (low, high) if high > low else (low - 1, high + 1)
+            near = np.clip(chosen.normal(values.mean(), max(values.std(), 0.1), tensor.shape), low, high)
+            sample.append((near if tensor.dtype.startswith("float") else np.rint(near)).astype(tensor.dtype))
+        samples.append(tuple(sample))
+    return tuple(samples)
+
+
+class Side:
+    """One circuit of the comparison: its files, its costs, its fidelity on held-out samples."""
+
+    def __init__(self, name: str, files: Files, srs_file: Path, sample: str) -> None:
+        self.name, self.files, self.srs_file = name, files, srs_file
+        self.witness = files.folder / "one.witness"
+        ezkl_runner.require([ezkl_runner.gen_witness(sample, files.compiled, self.witness)], LIMITS)
+        self.outcomes: list[Outcome] = []
+
+    def prove(self) -> None:
+        """One more proof."""
+        files = self.files
+        proof = files.folder / "one.proof"
+        self.outcomes.append(
+            ezkl_runner.prove(
+                witness=self.witness,
+                compiled=files.compiled,
+                pk=files.pk,
+                srs=self.srs_file,
+                proof=proof,
+                limits=LIMITS,
+            )
+        )
+
+    def row(self) -> dict[str, Any]:
+        """The costs, for the JSON."""
+        return {
+            "prove_seconds": round(min(each.seconds for each in self.outcomes), 3),
+            "all_seconds": [round(each.seconds, 3) for each in self.outcomes],
+            "peak_memory_bytes": max(each.peak_bytes for each in self.outcomes),
+            "pk_bytes": self.files.pk.stat().st_size,
+        }
+
+
+def ezkl_side(
+    model: Model, sets: DataSets, floats: FloatModel, folder: Path, srs_store: Path
+) -> tuple[Side, baseline.Baseline]:
+    """EZKL's own circuit, with keys."""
+    given = baseline.of_ezkl(model, sets, floats, folder, LIMITS)
+    files = Files(folder / "ezkl")
+    files.folder.mkdir()
+    files.model.write_bytes(circuit_graph(model, "public"))
+    files.settings.write_bytes(given.settings)
+    srs_file = srs.development_srs(srs_store, given.logrows)
+    ezkl_runner.require([ezkl_runner.compile_model(files.model, files.settings, files.compiled)], LIMITS)
+    ezkl_runner.setup(files.compiled, srs_file, vk=files.vk, pk=files.pk, limits=LIMITS)
+    return Side("ezkl", files, srs_file, sample_input(sets.tuning[0], "public")), given
+
+
+def our_side(  # noqa: PLR0913, PLR0917 - a model, its samples, a goal and two folders
+    name: str,
+    model: Model,
+    sets: DataSets,
+    floats: FloatModel,
+    goal: Goal,
+    folder: Path,
+    srs_store: Path,
+    seconds: float,
+) -> tuple[Side, Candidate, dict[str, Any]]:
+    """The cheapest closable circuit that the search finds for a goal: near candidates are timed, the code compiled."""
+    begun = time.monotonic()
+    with Session(LIMITS) as session:
+        probes = Probes(
+            model,
+            "public",
+            samples=sets.tuning,
+            extremes=(*sets.extremes, *sets.random),
+            floats=[floats.run(sample) for sample in sets.tuning],
+            folder=folder,
+            session=session,
+            cache=SearchCache(),
+        )
+        search = Search(probes, Machine(), visibility="public", goal=goal, target="closable", max_seconds=seconds)
+        found = search.run()
+    first = found.candidates[0].seconds(Machine())
+    near: dict[tuple[int, int, int], Candidate] = {}
+    for each in found.candidates:
+        if each.seconds(Machine()) <= 1.2 * first:
+            near.setdefault((each.run_args.logrows, each.run_args.num_inner_cols, each.run_args.decomp_legs), each)
+    timed = []
+    for turn, candidate in enumerate(list(near.values())[:TIMED]):
+        work = folder / f"{name}-timing-{turn}"
+        work.mkdir(mode=0o700)
+        timed.append((time_one(model, candidate.run_args, sets.tuning[0], srs_store, work, LIMITS), turn, candidate))
+    searched = time.monotonic() - begun
+    ordered = [each for _, _, each in sorted(timed)]
+    ordered += [each for each in found.candidates if each not in ordered]
+    for turn, candidate in enumerate(ordered[:8]):
+        work = folder / f"{name}-{turn}"
+        work.mkdir(mode=0o700)
+        srs_file = srs.development_srs(srs_store, candidate.run_args.logrows)
+        keys = compiling.make_keys(model, candidate.run_args, srs_file, work, LIMITS)
+        if len(keys.code) <= MAX_CODE_BYTES:
+            break
+    else:
+        raise SystemExit(f"{name}: no candidate is closable")
+    facts = {
+        "knobs": describe(candidate.run_args),
+        "search_seconds": round(searched, 1),
+        "probes": found.probes,
+        "stopped": found.stopped,
+        "code_bytes": len(keys.code),
+        "predicted_seconds": round(candidate.seconds(Machine()), 3),
+        "predicted_memory_bytes": Machine().memory_of(candidate.layout),
+        "predicted_pk_bytes": candidate.layout.pk_bytes,
+        "predicted_code_bytes": candidate.layout.code_bytes,
+    }
+    return Side(name, keys.files, srs_file, sample_input(sets.tuning[0], "public")), candidate, facts
+
+
+def held_out(side: Side, sets: DataSets, floats: FloatModel) -> dict[str, Any]:
+    """Error and agreement on samples that neither search saw; a refused sample is counted."""
+    witness = side.files.folder / "score.witness"
+    samples = (*sets.held_out, *sets.acceptance)
+    with Session(LIMITS) as session:
+        answers = [
+            session.ask(ezkl_runner.gen_witness(sample_input(sample, "public"), side.files.compiled, witness))
+            for sample in samples
+        ]
+    scales = read_settings(side.files.settings.read_bytes()).model_output_scales
+    kept = [
+        (ezkl_runner.read_witness(answer), floats.run(sample))
+        for answer, sample in zip(answers, samples, strict=True)
+        if isinstance(answer, Outcome)
+    ]
+    scored = fidelity.compare([each[0] for each in kept], [each[1] for each in kept], scales)
+    return {
+        "samples": scored.samples,
+        "refused": len(answers) - len(kept),
+        "max_error": scored.max_error,
+        "share_of_span": scored.max_error / scored.span if scored.span else None,
+        "agreement": scored.agreement,
+    }
+
+
+def one(name: str, folder: Path, work: Path, srs_store: Path, seconds: float) -> dict[str, Any]:
+    """All three circuits of one model."""
+    model = read_model((folder / "network.onnx").read_bytes())
+    given = read_samples(folder / "input.json", model.inputs)[0]
+    sets = data_sets.split(drawn(model, given), model.inputs)
+    floats = FloatModel(model)
+    ezkl, chosen = ezkl_side(model, sets, floats, work, srs_store)
+    span = chosen.fidelity.span
+    goals = {
+        "equal": Goal(chosen.fidelity.max_error, chosen.fidelity.agreement),
+        "one_percent": Goal(max(DEFAULT_SHARE * span, 1e-6), 1.0),
+    }
+    row: dict[str, Any] = {
+        "model": name,
+        "ezkl": {
+            "logrows": chosen.logrows,
+            "run_args": {
+                each: read_settings(chosen.settings).run_args[each]
+                for each in ("input_scale", "param_scale", "scale_rebase_multiplier", "decomp_base", "decomp_legs")
+            },
+            "refused_of_tuning": chosen.refused,
+            "code_bytes": chosen.layout.code_bytes if chosen.layout else None,
+        },
+    }
+    sides = {"ezkl": ezkl}
+    for each, goal in goals.items():
+        sides[each], _, facts = our_side(each, model, sets, floats, goal, work, srs_store, seconds)
+        row[each] = facts
+    for _ in range(TURNS):
+        for side in sides.values():
+            side.prove()
+    for each, side in sides.items():
+        row[each] |= side.row() | {"held_out": held_out(side, sets, floats)}
+    for each in goals:
+        row[each]["times_faster"] = round(row["ezkl"]["prove_seconds"] / row[each]["prove_seconds"], 2)
+        row[each]["times_less_memory"] = round(row["ezkl"]["peak_memory_bytes"] / row[each]["peak_memory_bytes"], 2)
+        row[each]["times_smaller_pk"] = round(row["ezkl"]["pk_bytes"] / row[each]["pk_bytes"], 2)
+    return row
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Geometric means, the slowest model, the longest search, and how good the predictions were."""
+    result: dict[str, Any] = {"models": len(rows)}
+    for each in ("equal", "one_percent"):
+        for figure in ("times_faster", "times_less_memory", "times_smaller_pk"):
+            values = [row[each][figure] for row in rows]
+            result[f"{each}_{figure}_geometric_mean"] = round(math.exp(sum(map(math.log, values)) / len(values)), 2)
+        result[f"{each}_least_times_faster"] = min(row[each]["times_faster"] for row in rows)
+        result[f"{each}_longest_search_seconds"] = max(row[each]["search_seconds"] for row in rows)
+    sides = [row[each] for row in rows for each in ("equal", "one_percent")]
+    scale = float(np.median([side["prove_seconds"] / side["predicted_seconds"] for side in sides]))
+    errors = [abs(side["predicted_seconds"] * scale / side["prove_seconds"] - 1) for side in sides]
+    result["machine_seconds_a_predicted_second"] = round(scale, 2)
+    result["median_error_of_predicted_seconds"] = round(float(np.median(errors)), 3)
+    memory = [side["predicted_memory_bytes"] / side["peak_memory_bytes"] - 1 for side in sides]
+    result["predicted_memory_from"], result["predicted_memory_to"] = round(min(memory), 3), round(max(memory), 3)
+    keys = [abs(side["predicted_pk_bytes"] / side["pk_bytes"] - 1) for side in sides]
+    result["largest_error_of_predicted_pk"] = round(max(keys), 3)
+    code = [abs(side["predicted_code_bytes"] / side["code_bytes"] - 1) for side in sides]
+    result["largest_error_of_predicted_code"] = round(max(code), 3)
+    return result
+
+
+def main() -> None:
+    """Run all models that fit the time, and write the table after each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="*", default=[], help="names of models, in this order")
+    parser.add_argument("--search-seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=3600.0, help="no model is begun after this")
+    asked = parser.parse_args()
+    begun = time.monotonic()
+    names = asked.only or sorted(path.name for path in asked.models.iterdir() if (path / "network.onnx").exists())
+    rows: list[dict[str, Any]] = []
+    left_out: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="opgate-tuner-") as folder:
+        srs_store = Path(folder) / "srs"
+        for name in names:
+            if time.monotonic() - begun > asked.seconds:
+                left_out[name] = "no time left"
+                continue
+            work = Path(folder) / name
+            work.mkdir(mode=0o700)
+            try:
+                rows.append(one(name, asked.models / name, work, srs_store, asked.search_seconds))
+                faster = {each: rows[-1][each]["times_faster"] for each in ("equal", "one_percent")}
+                print(f"{time.monotonic() - begun:6.0f} s  {name}: {faster}", flush=True)
+            except OpgateError as error:
+                left_out[name] = str(error)[:300]
+                print(f"{time.monotonic() - begun:6.0f} s  {name}: {left_out[name]}", flush=True)
+            result = {
+                "machine": str(this_machine()),
+                "ezkl": EZKL_VERSION,
+                "seconds": round(time.monotonic() - begun),
+                "summary": summary(rows) if rows else {},
+                "left_out": left_out,
+                "rows": rows,
+            }
+            asked.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,332 @@
+"""Searches run arguments: fidelity first, then the cheapest proof that a chain can check.
+
+For each multiplier the least scales that meet the goal, then the least bound, then every layout of columns, base and
+legs by prediction from its settings. It can be stopped at any time and keeps the best; it goes on from its cache.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from circuits.cost import Layout, Machine, layout
+from circuits.fidelity import Fidelity
+from circuits.probe import Look, Probes, Scales
+from circuits.run_arguments import MAX_LOOKUP, RESERVED_ROWS, RunArguments
+from verifier.errors import CircuitError
+from verifier.statement.manifest import MAX_CODE_BYTES, MAX_INSTANCES, MAX_PROOF_BYTES, Visibility
+
+Target = Literal["closable", "offchain"]
+
+GREATEST_SCALE = 15
+LOGROWS = range(7, 20)
+LEGS = range(1, 9)
+INNER_COLUMNS = (1, 2, 3)
+"""From 4 on the extended domain doubles."""
+FEW = 4
+"""Samples on which scales are bisected; those that are found are then confirmed on all."""
+_PLAIN_MULTIPLIERS = (10, 3, 2, 1)
+_LOOKUP_MULTIPLIERS = (1, 2, 3, 10)
+"""Rescaling costs rows, so a high multiplier wins; a lookup's table doubles with each bit, so there a low one does."""
+_FIRST_SCALE = {False: 13, True: 7}
+_LEAST_BASE = 2
+_GREATEST_BASE = 1 << 20
+_LOOKUP_MARGIN = 4
+_TOLERANCE = 1.1
+"""A layout is tried when its predicted code is at most this much too large: the true code decides."""
+_BETTER = 0.97
+"""Another choice of scales must be predicted to be at least this much cheaper to be worth another set of keys."""
+
+Progress = Callable[[str], None]
+
+
+class Goal(NamedTuple):
+    """What a circuit's outputs must be on the samples: an absolute error and a share of equal argmax."""
+
+    error: float
+    agreement: float
+
+    def met_by(self, found: Fidelity) -> bool:
+        """Whether a measurement meets it."""
+        return found.max_error <= self.error and found.agreement >= self.agreement
+
+
+class Candidate(NamedTuple):
+    """Run arguments, what they showed on the samples of the search, and what a proof is predicted to cost."""
+
+    run_args: RunArguments
+    fidelity: Fidelity
+    bits: int
+    layout: Layout
+
+    def seconds(self, machine: Machine) -> float:
+        """Predicted seconds of a proof."""
+        return machine.seconds(self.layout)
+
+
+class Found(NamedTuple):
+    """Candidates by predicted seconds, how the search went, and why it ended."""
+
+    candidates: tuple[Candidate, ...]
+    probes: int
+    cached: int
+    seconds: float
+    stopped: Literal["", "interrupted", "out of time"]
+
+
+class _OutOfTime(Exception):  # noqa: N818 - it is no error: the search keeps what it has
+    """The search's own end."""
+
+
+class Search:
+    """One search; `run` may be interrupted (SIGINT) and then gives what it has."""
+
+    def __init__(  # noqa: PLR0913 - a goal, a target and their bounds, each by keyword
+        self,
+        probes: Probes,
+        machine: Machine,
+        *,
+        visibility: Visibility,
+        goal: Goal,
+        target: Target,
+        max_seconds: float,
+        progress: Progress = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Ask nothing yet."""
+        self._probes, self._machine, self._visibility = probes, machine, visibility
+        self._goal, self._target = goal, target
+        self._progress, self._clock = progress, clock
+        self._begun = clock()
+        self._deadline = self._begun + max_seconds
+        self._asked, self._planned = 0, 1
+        self._candidates: dict[bytes, Candidate] = {}
+        self._best: Candidate | None = None
+        self._refusal: CircuitError | None = None
+
+    def run(self) -> Found:
+        """Search to the end, to the time's end or to an interrupt.
+
+        Raises:
+            CircuitError: C-unfaithful where no scales meet the goal, C-closable where no chain could check the circuit,
+                C-machine where no layout fits this machine's memory; C-bits and C-ezkl from ezkl.
+            KeyboardInterrupt: where nothing was found before the interrupt.
+        """
+        stopped: Literal["", "interrupted", "out of time"] = ""
+        try:
+            self._search()
+        except _OutOfTime:
+            stopped = "out of time"
+        except KeyboardInterrupt:
+            if self._best is None:
+                raise
+            stopped = "interrupted"
+        if not self._candidates:
+            raise self._refusal or CircuitError(
+                "C-unfaithful",
+                "nothing was found in the time given",
+                where=f"{self._asked} probes",
+                do="Give the search more time: --max-seconds.",
+            )
+        ordered = sorted(self._candidates.values(), key=lambda each: each.seconds(self._machine))
+        seconds = self._clock() - self._begun
+        return Found(tuple(ordered), self._asked, self._probes.cached, seconds, stopped)
+
+    def _search(self) -> None:
+        first = self._look(Scales(GREATEST_SCALE - 3, GREATEST_SCALE - 3, 1), FEW)
+        lookups = first is not None and first.lookup is not None
+        multipliers = _LOOKUP_MULTIPLIERS if lookups else _PLAIN_MULTIPLIERS
+        self._planned = 8 * len(multipliers) + 8
+        tried: list[tuple[Scales, Look]] = []
+        for turn, multiplier in enumerate(multipliers):
+            try:
+                found = self._least(multiplier, lookups=lookups)
+            except CircuitError as error:
+                self._refusal = error
+                continue
+            self._planned = self._asked + 8 * (len(multipliers) - 1 - turn) + 8
+            if found is not None and self._may_be_cheaper(found[0], tried, lookups=lookups):
+                self._lay_out(*found)
+            if found is not None:
+                tried.append(found)
+        if not tried:
+            raise self._refusal or self._unfaithful(lookups=lookups)
+        self._narrow(tried)
+
+    def _least(self, multiplier: int, *, lookups: bool) -> tuple[Scales, Look] | None:
+        """The least common scale that meets the goal with a multiplier: bisected on few samples, confirmed on all.
+
+        None where the greatest scale does not meet it. The quick rule's scale is asked first.
+        """
+        low, high = 0, GREATEST_SCALE + 1
+        middle = _FIRST_SCALE[lookups]
+        while high - low > 1:
+            look = self._look(Scales(middle, middle, multiplier), FEW)
+            if look is not None and self._goal.met_by(look.fidelity):
+                high = middle
+            else:
+                low = middle
+            middle = (low + high) // 2
+        for scale in range(high, GREATEST_SCALE + 1):
+            scales = Scales(scale, scale, multiplier)
+            look = self._look(scales, self._probes.count)
+            if look is not None and self._goal.met_by(look.fidelity):
+                return scales, look
+        return None
+
+    def _may_be_cheaper(self, scales: Scales, tried: Sequence[tuple[Scales, Look]], *, lookups: bool) -> bool:
+        """A lower multiplier rescales more often; without lookups that pays only where it needs fewer bits."""
+        return lookups or all(self._probes.bits(scales) < self._probes.bits(other) for other, _ in tried)
+
+    def _narrow(self, tried: Sequence[tuple[Scales, Look]]) -> None:
+        """Lower the scale of the inputs or of the weights alone, from the best choice on, as long as the goal holds."""
+        best = self._best
+        if best is None:
+            return
+        start = next(
+            scales
+            for scales, _ in tried
+            if (scales.inputs, scales.multiplier) == (best.run_args.input_scale, best.run_args.scale_rebase_multiplier)
+        )
+        for change in (Scales(0, -1, 0), Scales(-1, 0, 0)):
+            scales = start
+            while True:
+                scales = Scales(scales.inputs + change.inputs, scales.params + change.params, scales.multiplier)
+                if min(scales.inputs, scales.params) < 0:
+                    break
+                look = self._look(scales, self._probes.count)
+                if look is None or not self._goal.met_by(look.fidelity):
+                    break
+                before = self._best
+                self._lay_out(scales, look)
+                if self._best is before:
+                    break  # cheaper in bits, but not in rows: the next one would not be either
+
+    def _look(self, scales: Scales, count: int) -> Look | None:
+        if self._clock() > self._deadline:
+            raise _OutOfTime
+        self._asked += 1
+        self._tell(str(scales))
+        return self._probes.look(scales, min(count, self._probes.count))
+
+    def _lay_out(self, scales: Scales, look: Look) -> None:
+        """All layouts of these scales that could be checked and fit the machine; the cheapest is the new best."""
+        bits = self._probes.bits(scales)
+        least_memory = None
+        for run_args, shape in self._layouts(scales, bits, look.lookup):
+            memory = self._machine.memory_of(shape)
+            if memory > self._machine.available_bytes:
+                least_memory = min(memory, least_memory or memory)
+                continue
+            candidate = Candidate(run_args, look.fidelity, bits, shape)
+            self._candidates[bytes(run_args.sha256)] = candidate
+            mine = candidate.seconds(self._machine)
+            if self._best is None or mine < _BETTER * self._best.seconds(self._machine):
+                self._best = candidate
+        if not self._candidates:
+            self._refusal = self._refused(least_memory)
+
+    def _layouts(
+        self, scales: Scales, bits: int, lookup: tuple[int, int] | None
+    ) -> Iterator[tuple[RunArguments, Layout]]:
+        for inner in INNER_COLUMNS:
+            for legs in LEGS:
+                base = max(_LEAST_BASE, math.ceil(2 ** (bits / legs)))
+                while base**legs < 1 << bits:
+                    base += 1
+                if base > _GREATEST_BASE:
+                    continue
+                if self._clock() > self._deadline:
+                    raise _OutOfTime
+                settings = self._probes.rows(scales, inner, base, legs)
+                for logrows in LOGROWS:
+                    if base > 2**logrows - RESERVED_ROWS:
+                        continue
+                    run_args = self._run_args(scales, logrows, inner, base, legs, lookup)
+                    shape = layout(settings, logrows, (run_args.lookup_min, run_args.lookup_max))
+                    if shape is not None and self._may_be_checked(shape):
+                        yield run_args, shape
+
+    def _may_be_checked(self, shape: Layout) -> bool:
+        if self._target == "offchain":
+            return True
+        return (
+            shape.code_bytes <= MAX_CODE_BYTES * _TOLERANCE
+            and shape.proof_bytes <= MAX_PROOF_BYTES * _TOLERANCE
+            and shape.instances <= MAX_INSTANCES
+        )
+
+    def _run_args(  # noqa: PLR0913, PLR0917 - the knobs
+        self, scales: Scales, logrows: int, inner: int, base: int, legs: int, lookup: tuple[int, int] | None
+    ) -> RunArguments:
+        low, high = lookup or (-_LOOKUP_MARGIN, _LOOKUP_MARGIN)
+        margin = max(_LOOKUP_MARGIN, (high - low) // 2) if lookup else 0
+        return RunArguments(
+            visibility=self._visibility,
+            input_scale=scales.inputs,
+            param_scale=scales.params,
+            scale_rebase_multiplier=scales.multiplier,
+            lookup_min=max(low - margin, -MAX_LOOKUP),
+            lookup_max=min(high + margin, MAX_LOOKUP),
+            logrows=logrows,
+            num_inner_cols=inner,
+            decomp_base=base,
+            decomp_legs=legs,
+        )
+
+    def _tell(self, doing: str) -> None:
+        spent = self._clock() - self._begun
+        left = min(self._deadline - self._clock(), spent / self._asked * max(0, self._planned - self._asked))
+        best = ""
+        if self._best is not None:
+            best = f"; best {describe(self._best.run_args)}: {self._best.seconds(self._machine):.2f} s predicted"
+        self._progress(
+            f"search {self._asked} of about {max(self._planned, self._asked)}, {left:.0f} s left: {doing}{best}"
+        )
+
+    def _unfaithful(self, *, lookups: bool) -> CircuitError:
+        multiplier = (_LOOKUP_MULTIPLIERS if lookups else _PLAIN_MULTIPLIERS)[0]
+        look = self._look(Scales(GREATEST_SCALE, GREATEST_SCALE, multiplier), self._probes.count)
+        found = "the circuit takes none of the samples"
+        if look is not None:
+            found = f"error {look.fidelity.max_error:.3g}, equal argmax {look.fidelity.agreement:.1%}"
+        return CircuitError(
+            "C-unfaithful",
+            "no scale makes the circuit as faithful as asked: some operator is computed differently",
+            where=f"scales up to {GREATEST_SCALE}, {self._probes.count} samples",
+            expected=f"error at most {self._goal.error:.3g}, equal argmax {self._goal.agreement:.1%}",
+            found=found,
+            do="See which node differs: opgate circuit check MODEL --data D. Or ask for less: --fidelity.",
+        )
+
+    def _refused(self, least_memory: int | None) -> CircuitError:
+        if least_memory is not None:
+            return CircuitError(
+                "C-machine",
+                "no layout of this model can be proved in this machine's memory",
+                expected=f"at most {self._machine.available_bytes / 1e9:.1f} GB",
+                found=f"{least_memory / 1e9:.1f} GB predicted for the smallest",
+                do="Use a larger machine, make the model smaller, or lower --fidelity.",
+            )
+        return CircuitError(
+            "C-closable",
+            "no layout of this model gives a verifier that a chain would hold",
+            expected=f"code below {MAX_CODE_BYTES} bytes, at most {MAX_INSTANCES} values of inputs, outputs and job id",
+            do="Make the model smaller, prove logits instead of softmax and argmax, hash its inputs, "
+            "or build with --target offchain: such circuits cannot be sold.",
+        )
+
+
+def describe(run_args: RunArguments) -> str:
+    """The knobs in one short line: ``k11 c1 913^6 s13 x10``."""
+    scale = (
+        f"{run_args.input_scale}"
+        if run_args.input_scale == run_args.param_scale
+        else f"{run_args.input_scale}/{run_args.param_scale}"
+    )
+    return (
+        f"k{run_args.logrows} c{run_args.num_inner_cols} {run_args.decomp_base}^{run_args.decomp_legs} "
+        f"s{scale} x{run_args.scale_rebase_multiplier}"
+    )
