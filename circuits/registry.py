@@ -18,7 +18,7 @@ from verifier.circuit import MAX_CODE_FILE, Circuit
 from verifier.errors import CircuitError, OpgateError
 from verifier.files import read_regular, sync_folder, write_atomic
 from verifier.keccak import keccak256
-from verifier.payment.keys import Key
+from verifier.payment.keys import Signer
 from verifier.statement import canonical
 from verifier.statement.certificates import Record, SignedRecord, record_digest
 from verifier.statement.manifest import CircuitManifest
@@ -160,7 +160,7 @@ def publish(  # noqa: PLR0913 - what a folder is made of
     return folder
 
 
-def add_record(folder: CircuitFolder, record: Record, key: Key) -> Path:
+def add_record(folder: CircuitFolder, record: Record, key: Signer) -> Path:
     """Sign a record about this circuit and put it among its records, named by kind and digest.
 
     Raises:

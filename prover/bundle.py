@@ -18,7 +18,7 @@ from verifier.circuit import Circuit
 from verifier.errors import CircuitError
 from verifier.instances import claimed_words, committed_words, words_of
 from verifier.keccak import keccak256
-from verifier.payment.keys import Key
+from verifier.payment.keys import Signer
 from verifier.policy import Policy
 from verifier.statement import canonical
 from verifier.statement.bundle import ProofBundle, delivery_message
@@ -40,7 +40,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 def make_bundle(  # noqa: PLR0913, PLR0917 - a job, and all that doing it needs
-    job: Job, folder: CircuitFolder, files: ProvingFiles, key: Key, work: Path, limits: Limits
+    job: Job, folder: CircuitFolder, files: ProvingFiles, key: Signer, work: Path, limits: Limits
 ) -> ProofBundle:
     """Do a job: witness, proof, Delivery, and the bundle, which the EVM code and ezkl both accepted.
 
@@ -67,7 +67,7 @@ def make_bundle(  # noqa: PLR0913, PLR0917 - a job, and all that doing it needs
     return bundle
 
 
-def sign_bundle(job: Job, outputs: Tensors, proved: Proved, key: Key, manifest: CircuitManifest) -> ProofBundle:
+def sign_bundle(job: Job, outputs: Tensors, proved: Proved, key: Signer, manifest: CircuitManifest) -> ProofBundle:
     """The bundle of a claim and a proof, with the provider's Delivery over exactly these bytes. Nothing is verified.
 
     Of hashed inputs it carries the hash alone: neither the values nor the blind.
@@ -113,7 +113,7 @@ def check_bundle(bundle: ProofBundle, circuit: Circuit, folder: CircuitFolder, w
         )
 
 
-def _check_job(job: Job, circuit: Circuit, key: Key) -> None:
+def _check_job(job: Job, circuit: Circuit, key: Signer) -> None:
     compared = (
         ("circuit", circuit.circuit_id, job.terms.circuit_id),
         ("provider", job.terms.provider, key.address),

@@ -53,7 +53,7 @@ def run(request_file: Path, result: Path) -> int:
                 job,
                 CircuitFolder(Path(request.circuit_dir)),
                 ProvingFiles.of(Path(request.private_dir)),
-                load_key(Path(request.keyfile)),
+                load_key(request.keyfile),
                 Path(work),
                 Limits(wall_seconds=CHILD_SECONDS, threads=os.cpu_count() or 1),
             )

@@ -101,7 +101,7 @@ def _worker(
     It needs OPGATE_BROKER_URL, and the database, circuits and key of the provider.
     """
     settings = _ready(home, require=("broker_url",))
-    if not settings.key_path.exists():
+    if settings.key_is_missing:
         raise ServiceError("W-config-key", "the provider's key is missing", where=str(settings.key_path))
     words = ["-m", "celery", "-A", "workers.celery_main", "worker", "--pool=prefork", "--concurrency=1"]
     words += ["--queues", QUEUE, "--without-gossip", "--without-mingle", f"--loglevel={log_level}"]

@@ -23,6 +23,7 @@ QUEUE = "opgate.prove"
 
 _BROKERS = ("redis", "rediss", "amqp", "amqps")
 _CHAINS = ("http", "https")
+_KEYS_ELSEWHERE = ("env:", "command:", "http:/", "https:/")
 _DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
 
 
@@ -51,10 +52,13 @@ class Settings(BaseSettings):
     Attributes:
         home: the state folder; everything below it that is not named elsewhere has a fixed place.
         rpc_url: JSON-RPC of the chain.
+        second_rpc_url: another's node of the same chain; what money moves by must be said by both that answer.
+        max_fee: the dearest max fee per gas of a transaction, in wei.
         broker_url: Redis or RabbitMQ.
         database_url: SQLite or PostgreSQL; default `<home>/provider/jobs.sqlite`.
         archive: the provider's archive; default `<home>/provider/archive`.
-        keyfile: the hot key that signs quotes, acceptances and deliveries; default `<home>/provider/keys/provider`.
+        keyfile: the hot key that signs quotes, acceptances and deliveries, as `load_key` takes it: a file, `env:NAME`,
+            `command:PROGRAM`, a signer's URL; default `<home>/provider/keys/provider`.
         payee: where the money goes; not the hot key's account, which anyone who enters this machine can empty.
         policy: TOML; default is a policy that takes what this provider itself sells on this chain.
         escrow: the escrow contract.
@@ -76,6 +80,8 @@ class Settings(BaseSettings):
 
     home: Path = Path(".opgate")
     rpc_url: str | None = None
+    second_rpc_url: str | None = None
+    max_fee: AmountField = None
     broker_url: str | None = None
     database_url: str | None = None
     archive: Path | None = None
@@ -99,6 +105,7 @@ class Settings(BaseSettings):
         """Settings that are right alone and wrong together."""
         for name, value, schemes in (
             ("rpc_url", self.rpc_url, _CHAINS),
+            ("second_rpc_url", self.second_rpc_url, _CHAINS),
             ("broker_url", self.broker_url, _BROKERS),
             ("database_url", self.database_url, _DATABASES),
         ):
@@ -175,6 +182,17 @@ class Settings(BaseSettings):
     def key_path(self) -> Path:
         """Where the hot key is."""
         return self.keyfile or self.provider_home / "keys" / "provider"
+
+    @property
+    def key_source(self) -> str:
+        """The same as `verifier.payment.keys.load_key` takes it, for a process that may stand in another folder."""
+        source = str(self.key_path)
+        return source if source.startswith(_KEYS_ELSEWHERE) else str(self.key_path.absolute())
+
+    @property
+    def key_is_missing(self) -> bool:
+        """Whether the key is to be a file, and there is none."""
+        return not str(self.key_path).startswith(_KEYS_ELSEWHERE) and not self.key_path.exists()
 
     @property
     def database(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from verifier.errors import ServiceError
@@ -34,10 +35,13 @@ def open_escrow(settings: Settings) -> Iterator[ProviderEscrow]:
     """The escrow of the settings, with the provider's key and its outbox of transactions; nothing is asked yet."""
     if settings.rpc_url is None or settings.escrow is None or settings.token is None:
         raise ServiceError("W-config-missing", "chain, escrow and token must be set", where="OPGATE_RPC_URL, …")
-    key = load_key(settings.key_path)
-    with Chain(settings.rpc_url) as chain:
+    key = load_key(settings.key_source)
+    # a provider that waits for a dead second node loses a payment: one that answers is enough, two must agree
+    with Chain(settings.rpc_url, second_url=settings.second_rpc_url, quorum=1) as chain:
         # one transaction that nobody mines must not hold up a proof beyond the margin before its deadline
         patience = Patience(patience_s=max(1.0, settings.limits.margin / 8))
+        if settings.max_fee is not None:
+            patience = replace(patience, max_fee=int(settings.max_fee))
         outbox = Outbox(settings.provider_home / "outbox.sqlite", chain, key, limits=patience)
         try:
             yield ProviderEscrow(
@@ -70,7 +74,7 @@ def make_service(settings: Settings, workshop: Workshop, escrow: EscrowClient) -
         EscrowError: E-key-…, E-escrow-code where the escrow is not the known one for the token.
         ServiceError: W-config-payee where the money would go to the hot key itself.
     """
-    key = load_key(settings.key_path)
+    key = load_key(settings.key_source)
     if settings.payee is None or settings.payee == key.address:
         raise ServiceError(
             "W-config-payee",

@@ -81,7 +81,7 @@ class Workshop:
             "domain": canonical.to_builtins(job.domain),
             "inputs": canonical.to_builtins(decode_tensors(raw, where="stored input")),
             "acceptance": canonical.to_builtins(job.acceptance),
-            "keyfile": str(self.settings.key_path.absolute()),
+            "keyfile": self.settings.key_source,
         }
         return run_prover(
             request,

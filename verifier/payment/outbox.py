@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from verifier.errors import EscrowError, UndecidedError
-from verifier.payment.keys import Key, Transaction
+from verifier.payment.keys import Signer, Transaction
 from verifier.statement.scalars import Address, Bytes32
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Call:
 class Outbox:
     """The transactions of one key on one chain, in one SQLite file that other keys may share."""
 
-    def __init__(self, path: Path, chain: Chain, key: Key, *, limits: Limits | None = None) -> None:
+    def __init__(self, path: Path, chain: Chain, key: Signer, *, limits: Limits | None = None) -> None:
         """Open the file, making it with mode 0600 where it is missing."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

@@ -17,12 +17,13 @@ import rlp  # type: ignore[import-untyped]  # it has no types
 from verifier.errors import OpgateError, ServiceError
 from verifier.keccak import keccak256
 from verifier.payment import artifacts
-from verifier.payment.keys import Key, Transaction, create_key, load_key
+from verifier.payment.keys import Signer, Transaction, create_key, load_key
 from verifier.statement import canonical
 from verifier.statement.scalars import Address, Bytes32, Count
 from workers.dev.rpc import DEV_CHAIN_ID, ask
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 ACCOUNTS = ("owner", "provider", "payee", "payer", "stranger")
@@ -77,7 +78,7 @@ def write_network(folder: Path, network: Network) -> None:
     draft.replace(folder / "network.json")
 
 
-def open_accounts(folder: Path) -> dict[str, tuple[Path, Key]]:
+def open_accounts(folder: Path) -> dict[str, tuple[Path, Signer]]:
     """The key file and key of every account by its role; a file that is not there yet is made."""
     accounts = {}
     for name in ACCOUNTS:
@@ -91,7 +92,7 @@ def contract_address(sender: Address, nonce: int) -> Address:
     return Address(keccak256(rlp.encode([bytes(sender), nonce]))[12:])
 
 
-def set_up(port: int, accounts: dict[str, tuple[Path, Key]]) -> tuple[Address, Address]:
+def set_up(port: int, accounts: Mapping[str, tuple[Path, Signer]]) -> tuple[Address, Address]:
     """Deploy token and escrow and hand out OPG, each once; the two addresses.
 
     The owner's first four transactions are the four steps, so its nonce says which are done.
@@ -127,7 +128,7 @@ def _transfer(to: Address) -> bytes:
     return _TRANSFER + bytes(12) + to + OPG_SHARE.to_bytes(32)
 
 
-def _send(port: int, owner: Key, nonce: int, to: Address | None, code_or_call: bytes) -> None:
+def _send(port: int, owner: Signer, nonce: int, to: Address | None, code_or_call: bytes) -> None:
     transaction = Transaction(
         chain_id=DEV_CHAIN_ID,
         nonce=nonce,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import threading
     from pathlib import Path
 
-    from verifier.payment.keys import Key
+    from verifier.payment.keys import Signer
 
 _WATCH_SECONDS = 0.25
 _MAX_RESTARTS = 20
@@ -35,7 +35,7 @@ class Supervisor:
     def __init__(self, home: Path) -> None:
         self._folder = (home / "dev").absolute()
         self._lock: int | None = None
-        self._accounts: dict[str, tuple[Path, Key]] = {}
+        self._accounts: dict[str, tuple[Path, Signer]] = {}
         self._restarts: list[float] = []
         self._servers: dict[str, Server] = {}
 
