@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 REVISIONS = ("SHANGHAI", "CANCUN", "PRAGUE")
-"""EVM revisions that a manifest may pin; both engines run all of them."""
+"""EVM revisions that a manifest may pin: the oldest that the code runs on.
+
+py-evm runs exactly that one. pyrevm 0.3.7 runs its latest whatever `spec_id` says (TLOAD answers on SHANGHAI, PUSH0 on
+LONDON), and so does a chain of today. A scan of the code cannot tell: data behind it holds newer opcodes by chance.
+"""
 
 CODE_AT = Address(b"\x22" * 20)
 CALLER_AT = Address(b"\x33" * 20)
