@@ -30,6 +30,7 @@ NOW = 1_800_000_000
 AMOUNT = 3 * 10**18
 BIG = 2**256 - 1
 NO_REASON = ""
+PARTIES = ("payer", "provider", "payee", "stranger", "owner")
 
 RULE_FIELDS = [
     ("verifier", "address"),
@@ -414,8 +415,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Any]:
 
 @pytest.fixture(scope="session")
 def parties() -> dict[str, LocalAccount]:
-    names = ("payer", "provider", "payee", "stranger", "owner")
-    return {name: Account.from_key(keccak256(name.encode())) for name in names}
+    return {name: Account.from_key(keccak256(name.encode())) for name in PARTIES}
 
 
 @pytest.fixture(scope="session")
