@@ -145,7 +145,7 @@ def test_a_second_run_ends_well_after_kill_9(home: Path, victim: str) -> None:
 
 def kill_in_the_middle(stage: Path, words: str, demo: subprocess.Popen[bytes]) -> bool:
     """SIGKILL the process of these words once the first job is funded and a bundle is on its way."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + DEMO_SECONDS
     while time.monotonic() < end and demo.poll() is None:
         victims = [demo.pid] if words.endswith("root demo") else marked(stage, words)
         if victims and working(stage):
