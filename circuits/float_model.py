@@ -1,11 +1,18 @@
-"""The model in floating point, by onnxruntime: what a circuit's outputs are compared with. It proves nothing."""
+"""The model in floating point: what a circuit's outputs are compared with. It proves nothing.
+
+By onnxruntime; where that refuses a graph (int8 products, comparisons in old operator sets), by onnx's own slow
+reference evaluator.
+"""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime  # type: ignore[import-untyped] # it ships no types
+from onnx.reference import ReferenceEvaluator
 
 from circuits.model import Model
 from circuits.samples import Array, Sample
@@ -15,25 +22,34 @@ _QUIET = 4
 
 
 class FloatModel:
-    """An onnxruntime session of the static graph; one thread, so that it disturbs no proof."""
+    """A session of the static graph; one thread, so that it disturbs no proof. `engine` says whose answers it gives."""
 
     def __init__(self, model: Model) -> None:
-        """Load the graph; CircuitError C-onnxruntime where onnxruntime refuses it."""
+        """Load the graph; CircuitError C-onnxruntime where neither engine takes it, with onnxruntime's reason."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = _QUIET
+        self._names = tuple(tensor.name for tensor in model.inputs)
+        self._session: Any
         try:
             self._session = onnxruntime.InferenceSession(model.static, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has one class an error code, and no common one of its own
-            raise _refused(error) from error
-        self._names = tuple(tensor.name for tensor in model.inputs)
+            self.engine = "onnxruntime"
+        except Exception as error:  # noqa: BLE001 - onnxruntime has one class an error code, and no common one of its own
+            try:
+                self._session = ReferenceEvaluator(onnx.load_model_from_string(model.static))
+            except Exception as other:  # the evaluator raises whatever the graph makes it
+                raise _refused(error) from other
+            self.engine = "onnx reference evaluator"
+            self._refusal: Exception = error
 
     def run(self, sample: Sample) -> tuple[Array, ...]:
         """The outputs for one sample, in the graph's order, in the types that the graph declares."""
         try:
-            outputs: list[Any] = self._session.run(None, dict(zip(self._names, sample, strict=True)))
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                outputs: list[Any] = self._session.run(None, dict(zip(self._names, sample, strict=True)))
         except Exception as error:  # see __init__
-            raise _refused(error) from error
+            raise _refused(error if self.engine == "onnxruntime" else self._refusal) from error
         return tuple(np.asarray(output) for output in outputs)
 
 

@@ -1,6 +1,7 @@
-"""The owner's ONNX graph: read strictly, made static, and given the job id as its last input. No weight is changed.
+"""The owner's ONNX graph: read strictly, made static, rewritten for ezkl, and given the job id as its last input.
 
-Parsing protobuf from a stranger happens here; running or translating a stranger's graph never does.
+Files of strangers are read by `circuits.check.confined`, which does this in a child; here nothing is run but the
+folding of constants.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped] # protobuf ships no types
 from onnx import TensorProto, helper
 
+from circuits.rewrite import rewrite
+from circuits.rewrite.scores import keep_scores
 from verifier.errors import CircuitError
 from verifier.statement.manifest import JOB_LIMBS
 
 JOB_INPUT = "opgate_job"
 MAX_ONNX_BYTES = 256 << 20
 MAX_ELEMENTS = 1 << 16
+MAX_REWRITE_CHARS = 200
 
 _DTYPES: dict[int, str] = {
     TensorProto.FLOAT16: "float16",
@@ -50,10 +54,15 @@ class Tensor(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A model in two forms: `static` for onnxruntime, `with_job` for ezkl; `rewrites` names what was changed."""
+    """A model in three forms; `rewrites` names what was changed from the first to the last.
+
+    `static` is the owner's graph with fixed shapes, for onnxruntime; `rewritten` computes the same by operators that
+    ezkl has; `with_job` is that with the job input, for ezkl.
+    """
 
     source: bytes
     static: bytes
+    rewritten: bytes
     with_job: bytes
     inputs: tuple[Tensor, ...]
     output_names: tuple[str, ...]
@@ -62,15 +71,29 @@ class Model(NamedTuple):
 
 
 def read_model(source: bytes) -> Model:
-    """Parse a model, make its shapes static and add the job input, unused in the graph, as the last one.
+    """Parse a model, make its shapes static, rewrite it and add the job input, unused in the graph, as the last one.
 
     The bytes that come out depend on nothing but the bytes that go in and onnx's version.
 
     Raises:
         CircuitError: C-onnx for bytes that are no model, C-onnx-external for weights outside the file, C-onnx-name
             where the job input's name is taken, C-onnx-dynamic for a symbolic dimension other than the batch,
-            C-onnx-dtype, C-onnx-size.
+            C-onnx-dtype, C-onnx-size, C-onnx-graph for a graph whose parts do not fit together.
     """
+    try:
+        return _read(source)
+    except CircuitError:
+        raise
+    except Exception as error:  # onnx's checks, inference and converters have no common exception
+        raise CircuitError(
+            "C-onnx-graph",
+            "the graph does not hold together",
+            found=f"{type(error).__name__}: {error}"[:300],
+            do="Look at it with onnx.checker.check_model(model, full_check=True), and export it again.",
+        ) from error
+
+
+def _read(source: bytes) -> Model:
     proto = _parse(source)
     graph = proto.graph
     rewrites: list[str] = []
@@ -84,6 +107,7 @@ def read_model(source: bytes) -> Model:
         raise CircuitError("C-onnx", "the model has no input or no output")
     if JOB_INPUT in _names(proto):
         raise CircuitError("C-onnx-name", "a tensor of the model has the job input's name", found=JOB_INPUT)
+    rewrites.extend(keep_scores(proto))
     for each in graph.output:
         _forget_open_shape(each)
     changed = [_make_static(each) for each in (*graph.input, *graph.output)]
@@ -91,16 +115,21 @@ def read_model(source: bytes) -> Model:
         rewrites.append("batch dimension set to 1")
         del graph.value_info[:]
     inputs = tuple(_tensor(each) for each in graph.input)
+    outputs = tuple((each.name, _dtype(each)) for each in graph.output)
     static = proto.SerializeToString(deterministic=True)
-    graph.input.append(helper.make_tensor_value_info(JOB_INPUT, TensorProto.INT64, [1, JOB_LIMBS]))
+    changes = rewrite(proto)
+    rewrites.extend(changes)
+    rewritten = proto.SerializeToString(deterministic=True)
+    proto.graph.input.append(helper.make_tensor_value_info(JOB_INPUT, TensorProto.INT64, [1, JOB_LIMBS]))
     return Model(
         source=source,
         static=static,
+        rewritten=rewritten,
         with_job=proto.SerializeToString(deterministic=True),
         inputs=inputs,
-        output_names=tuple(each.name for each in graph.output),
-        output_dtypes=tuple(_dtype(each) for each in graph.output),
-        rewrites=(*rewrites, f"input {JOB_INPUT} added"),
+        output_names=tuple(name for name, _ in outputs),
+        output_dtypes=tuple(dtype for _, dtype in outputs),
+        rewrites=(*(each[:MAX_REWRITE_CHARS] for each in rewrites), f"input {JOB_INPUT} added"),
     )
 
 

@@ -1,0 +1,189 @@
+"""What inputs a circuit takes and can prove: its constraints at the extremes, and how far beyond the samples it goes.
+
+A witness that is made is no proof: the constraints are checked (`mock`) at the ends of the range. Inputs that
+gen_witness refuses are looked for by widening the range, then inside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from circuits.check.report import Span
+from circuits.check.trial import Refusal, Trial
+from circuits.cost import BLINDING_ROWS
+from circuits.model import Tensor
+from circuits.run_arguments import RESERVED_ROWS
+from circuits.samples import Array, Sample
+from verifier.errors import CircuitError
+
+MAX_WIDENING = 10
+"""The range is doubled at most this often: beyond a thousand times the samples nobody asks."""
+INSIDE = 12
+LEAST_MOCKED = 3
+RESERVE_SECONDS = 20.0
+"""With less than this left the range is not widened: what the samples span is stated."""
+_LEGS = (3, 5, 8)
+"""Digits of a value: the fewest with which samples run; corners that need more are not taken."""
+_TRIED = 16
+_LOGROWS = range(11, 18)
+_MAX_BLOCKS = 10
+
+
+def search_domain(
+    trial: Trial, samples: Sequence[Sample], given: int, scale: int, multiplier: int
+) -> tuple[tuple[Span, ...], int, Refusal | None]:
+    """The range that was shown to be provable, and how many inputs inside it the circuit does not even run on.
+
+    The first `given` samples are the owner's: the circuit is as narrow as they allow, since a bound wider than needed
+    lets witnesses through that no proof fits.
+
+    Those cost nobody anything: a provider runs the witness before it accepts. A Refusal is given where the circuit runs
+    on an input and its constraints do not hold, since a provider would then lose the work.
+
+    Raises:
+        CircuitError: C-wall where there is no time to check the constraints: without that there is no yes.
+    """
+    inputs = trial.graph.inputs
+    ranges = [(np.stack(column).min(), np.stack(column).max()) for column in zip(*samples, strict=True)]
+    extremes = [_filled(inputs, ranges, pattern, 0) for pattern in range(4)]
+    ends, untaken, refusal = _compile(trial, extremes, samples, given or len(samples), scale, multiplier)
+    if refusal is not None:
+        return (), 0, refusal
+    for turn, sample in enumerate((*ends[:2], samples[0], *ends[2:])):
+        if turn >= LEAST_MOCKED and trial.left() < RESERVE_SECONDS:
+            break
+        refusal = _provable(trial, sample)
+        if refusal is not None:
+            return (), 0, refusal
+    best = 0
+    if not untaken and all(tensor.dtype.startswith("float") for tensor in inputs):
+        for step in range(1, MAX_WIDENING + 1):
+            if trial.left() < RESERVE_SECONDS or any(
+                _runs(trial, _filled(inputs, ranges, pattern, step)) is not None for pattern in range(4)
+            ):
+                break
+            best = step
+        while best and trial.left() > RESERVE_SECONDS and _fails_at_ends_or_inside(trial, inputs, ranges, best):
+            best -= 1
+        best = best if trial.left() > RESERVE_SECONDS else 0
+    return _spans(inputs, ranges, best), untaken, None
+
+
+def _fails_at_ends_or_inside(
+    trial: Trial, inputs: Sequence[Tensor], ranges: Sequence[tuple[Array, Array]], step: int
+) -> bool:
+    generator = np.random.default_rng(step)
+    for turn in range(INSIDE):
+        share = generator.uniform(0.05, 1.0) if turn % 2 else 1.0
+        if _runs(trial, _drawn(inputs, ranges, step, generator, share)) is not None:
+            return True
+    return any(_provable(trial, _filled(inputs, ranges, pattern, step)) is not None for pattern in (0, 1))
+
+
+def _compile(  # noqa: C901, PLR0913, PLR0917 - a search for a size, in one place
+    trial: Trial, extremes: Sequence[Sample], samples: Sequence[Sample], given: int, scale: int, multiplier: int
+) -> tuple[list[Sample], int, Refusal | None]:
+    """Compile a circuit of the size that a build would take, with tables for what was seen and half as much again.
+
+    Gives the extremes that it runs on, and how many of all inputs it does not run on.
+    """
+    probe = trial.settings(scale, multiplier)
+    if isinstance(probe, Refusal):
+        return [], 0, probe
+    low, high = 0, 0
+    ends: list[Sample] = []
+    running: list[Sample] = []
+    for index, sample in enumerate([*extremes, *samples]):
+        witness = trial.witness(sample)
+        if isinstance(witness, Refusal):
+            continue
+        if index < len(extremes):
+            ends.append(sample)
+        elif len(running) < min(given, _TRIED):
+            running.append(sample)
+        low, high = min(low, witness.min_lookup), max(high, witness.max_lookup)
+    margin = max(4, (high - low) // 2)
+    lookup = (low - margin, high + margin)
+    for logrows in _LOGROWS:
+        rows = 2**logrows - BLINDING_ROWS
+        is_wide = probe.total_assignments > rows * _MAX_BLOCKS or probe.instances > rows
+        if is_wide or (probe.required_lookups and lookup[1] - lookup[0] > 4 * rows):
+            continue
+        for legs in _LEGS:
+            made = trial.settings(
+                scale,
+                multiplier,
+                logrows=logrows,
+                lookup_range=list(lookup),
+                decomp_base=2**logrows - RESERVED_ROWS,
+                decomp_legs=legs,
+            )
+            if isinstance(made, Refusal):
+                return [], 0, made
+            if all(_runs(trial, sample) is None for sample in running):
+                break
+        kept = [sample for sample in ends if _runs(trial, sample) is None]
+        holes = sum(_runs(trial, sample) is not None for sample in samples[given : given + _TRIED])
+        return kept, len(extremes) - len(kept) + holes, None
+    raise CircuitError(
+        "C-unsatisfiable",
+        "the constraints cannot be checked: the circuit needs more rows or larger tables than a proof could have",
+        expected=f"at most 2^{_LOGROWS[-1]} rows",
+        found=f"{probe.total_assignments} cells, look-ups from {lookup[0]} to {lookup[1]}",
+        do="Make the model smaller, or scale its inputs so that look-ups see smaller values.",
+    )
+
+
+def _runs(trial: Trial, sample: Sample) -> Refusal | None:
+    witness = trial.witness(sample)
+    return witness if isinstance(witness, Refusal) else None
+
+
+def _provable(trial: Trial, sample: Sample) -> Refusal | None:
+    return _runs(trial, sample) or trial.mock()
+
+
+def _filled(inputs: Sequence[Tensor], ranges: Sequence[tuple[Array, Array]], pattern: int, step: int) -> Sample:
+    """All low, all high, or both in turn; each step doubles the range about its middle."""
+    made = []
+    for tensor, (least, greatest) in zip(inputs, ranges, strict=True):
+        low, high = _wider(float(least), float(greatest), step)
+        index = np.arange(tensor.size)
+        chosen = {0: index < 0, 1: index >= 0, 2: index % 2 == 0, 3: index % 2 == 1}[pattern]
+        made.append(_typed(np.where(chosen, high, low), tensor))
+    return tuple(made)
+
+
+def _drawn(
+    inputs: Sequence[Tensor],
+    ranges: Sequence[tuple[Array, Array]],
+    step: int,
+    generator: np.random.Generator,
+    share: float,
+) -> Sample:
+    made = []
+    for tensor, (least, greatest) in zip(inputs, ranges, strict=True):
+        low, high = _wider(float(least), float(greatest), step)
+        middle, half = (low + high) / 2, (high - low) / 2 * share
+        made.append(_typed(generator.uniform(middle - half, middle + half, tensor.size), tensor))
+    return tuple(made)
+
+
+def _wider(low: float, high: float, step: int) -> tuple[float, float]:
+    middle, half = (low + high) / 2, (high - low) / 2 * 2**step
+    return middle - half, middle + half
+
+
+def _typed(values: Array, tensor: Tensor) -> Array:
+    plain = values if tensor.dtype.startswith("float") else np.rint(values)
+    return plain.astype(tensor.dtype).reshape(tensor.shape)
+
+
+def _spans(inputs: Sequence[Tensor], ranges: Sequence[tuple[Array, Array]], step: int) -> tuple[Span, ...]:
+    made = []
+    for tensor, (least, greatest) in zip(inputs, ranges, strict=True):
+        low, high = _wider(float(least), float(greatest), step)
+        made.append(Span(name=tensor.name, least=f"{low:.6g}", greatest=f"{high:.6g}"))
+    return tuple(made)

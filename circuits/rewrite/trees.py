@@ -1,0 +1,204 @@
+"""Tree ensembles as matrix products: one comparison for each different test, one row of a product for each leaf.
+
+``d = x A <= t`` decides every test at once; a leaf is reached when ``d P + b`` is 1 and is at most 0 otherwise, so that
+``Relu(d P + b) V`` sums the values of the leaves reached. Exact but for the order of additions.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from circuits.rewrite.editing import ML_DOMAIN, Editor, attributes, text
+from circuits.rewrite.ml import Nodes, as_floats, transformed, two_classes
+from circuits.rewrite.scores import post_transform
+
+MAX_LEAVES = 4096
+MAX_DEPTH = 64
+_MODES = {
+    "BRANCH_LEQ": "LessOrEqual",
+    "BRANCH_LT": "Less",
+    "BRANCH_GTE": "GreaterOrEqual",
+    "BRANCH_GT": "Greater",
+}
+_SIDES = {
+    "LessOrEqual": ("Greater", True),
+    "Less": ("Less", False),
+    "GreaterOrEqual": ("Less", True),
+    "Greater": ("Greater", False),
+}
+"""A comparison as one that ezkl has at every opset, and whether its answer is turned round."""
+
+
+class _Ensemble(NamedTuple):
+    tests: list[tuple[int, float]]
+    paths: list[dict[int, bool]]
+    values: list[dict[int, float]]
+    comparison: str
+
+
+def rewrite_trees(editor: Editor) -> list[str]:
+    """Replace TreeEnsembleClassifier and TreeEnsembleRegressor; what was replaced, in words."""
+    told: list[str] = []
+
+    def change(node: onnx.NodeProto) -> Nodes | None:
+        if node.domain != ML_DOMAIN or node.op_type not in {"TreeEnsembleClassifier", "TreeEnsembleRegressor"}:
+            return None
+        ensemble = _read(attributes(node), "class" if node.op_type.endswith("Classifier") else "target")
+        if ensemble is None:
+            return None
+        made = (_classifier if node.op_type.endswith("Classifier") else _regressor)(editor, node, ensemble)
+        if made is not None:
+            told.append(
+                f"{node.op_type} as matrix products ({len(ensemble.tests)} tests, {len(ensemble.paths)} leaves)"
+            )
+        return made
+
+    editor.each(change)
+    return told
+
+
+def _read(found: dict[str, Any], kind: str) -> _Ensemble | None:  # noqa: C901 - one walk over one odd encoding
+    """All leaves with the way to each; None where an ensemble is malformed, too large, or mixes comparisons."""
+    modes = [text(each) for each in found.get("nodes_modes", [])]
+    keys = list(zip(found.get("nodes_treeids", []), found.get("nodes_nodeids", []), strict=False))
+    size = len(keys)
+    columns = [found.get(f"nodes_{each}", []) for each in ("featureids", "values", "truenodeids", "falsenodeids")]
+    kinds = {mode for mode in modes if mode != "LEAF"}
+    if not size or len(modes) != size or any(len(each) != size for each in columns) or len(kinds) > 1:
+        return None
+    comparison = _MODES.get(next(iter(kinds), "BRANCH_LEQ"))
+    if comparison is None:
+        return None
+    features, thresholds, truths, falsehoods = columns
+    place = {key: index for index, key in enumerate(keys)}
+    weights: dict[tuple[int, int], dict[int, float]] = {}
+    for tree, leaf, target, weight in zip(
+        *(found.get(f"{kind}_{each}", []) for each in ("treeids", "nodeids", "ids", "weights")), strict=False
+    ):
+        here = weights.setdefault((tree, leaf), {})
+        here[int(target)] = here.get(int(target), 0.0) + float(weight)
+    tests: dict[tuple[int, float], int] = {}
+    paths: list[dict[int, bool]] = []
+    values: list[dict[int, float]] = []
+    roots: dict[int, int] = {}
+    for tree, node in keys:
+        roots.setdefault(tree, node)
+    for tree, root in roots.items():
+        waiting: list[tuple[int, dict[int, bool], int]] = [(root, {}, 0)]
+        while waiting:
+            node, path, depth = waiting.pop()
+            index = place.get((tree, node))
+            if index is None or depth > MAX_DEPTH or len(paths) > MAX_LEAVES:
+                return None
+            if modes[index] == "LEAF":
+                paths.append(path)
+                values.append(weights.get((tree, node), {}))
+                continue
+            test = tests.setdefault((int(features[index]), float(thresholds[index])), len(tests))
+            for child, outcome in ((truths[index], True), (falsehoods[index], False)):
+                if path.get(test, outcome) == outcome:
+                    waiting.append((child, path | {test: outcome}, depth + 1))
+    return _Ensemble(list(tests), paths, values, comparison)
+
+
+def _sums(editor: Editor, node: onnx.NodeProto, ensemble: _Ensemble, base: Any) -> tuple[Nodes, str] | None:
+    """The nodes that sum the reached leaves' values, one column for each class or target."""
+    shape = editor.shapes.get(node.input[0])
+    targets = base.shape[1]
+    if shape is None or len(shape) != 2 or any(key >= targets for value in ensemble.values for key in value):
+        return None
+    if any(feature >= shape[1] for feature, _ in ensemble.tests):
+        return None
+    values = np.zeros((len(ensemble.paths), targets), np.float64)
+    for row, value in enumerate(ensemble.values):
+        for key, weight in value.items():
+            values[row, key] = weight
+    nodes, source = as_floats(editor, node.input[0])
+    total = editor.name("sums")
+    if not ensemble.tests:
+        constant = editor.constant(values.sum(axis=0, keepdims=True) + base, "base", np.float32)
+        zero = editor.constant(np.zeros((shape[1], targets)), "zero", np.float32)
+        return [*nodes, helper.make_node("Gemm", [source, zero, constant], [total], alpha=1.0, beta=1.0)], total
+    operator, is_turned = _SIDES[ensemble.comparison]
+    paths = np.zeros((len(ensemble.tests), len(ensemble.paths)), np.float64)
+    bias = np.ones((1, len(ensemble.paths)), np.float64)
+    for column, path in enumerate(ensemble.paths):
+        for test, outcome in path.items():
+            holds = outcome != is_turned
+            paths[test, column] = 1 if holds else -1
+            bias[0, column] -= holds
+    chosen = editor.constant([feature for feature, _ in ensemble.tests], "features", np.int64)
+    thresholds = editor.constant([[value for _, value in ensemble.tests]], "thresholds", np.float32)
+    features, decided, decisions = editor.name("tested"), editor.name("decided"), editor.name("decisions")
+    reached, leaves = editor.name("reached"), editor.name("leaves")
+
+    def gemm(source: str, weights: Any, bias: Any, target: str) -> onnx.NodeProto:
+        names = [source, editor.constant(weights, "weights", np.float32), editor.constant(bias, "bias", np.float32)]
+        return helper.make_node("Gemm", names, [target], alpha=1.0, beta=1.0, transA=0, transB=0)
+
+    return [
+        *nodes,
+        helper.make_node("Gather", [source, chosen], [features], axis=1),
+        helper.make_node(operator, [features, thresholds], [decided]),
+        helper.make_node("Cast", [decided], [decisions], to=TensorProto.FLOAT),
+        gemm(decisions, paths, bias, reached),
+        helper.make_node("Relu", [reached], [leaves]),
+        gemm(leaves, values, base, total),
+    ], total
+
+
+def _regressor(editor: Editor, node: onnx.NodeProto, ensemble: _Ensemble) -> Nodes | None:
+    found = attributes(node)
+    targets = int(found.get("n_targets", 1))
+    aggregate = text(found.get("aggregate_function"), "SUM")
+    if not 0 < targets <= 1024 or aggregate not in {"SUM", "AVERAGE"} or post_transform(node) != "NONE":
+        return None
+    base = np.asarray(found.get("base_values", [0.0] * targets), np.float64)
+    if base.size != targets:
+        return None
+    if aggregate == "AVERAGE":
+        trees = len(set(found["nodes_treeids"]))
+        ensemble = ensemble._replace(
+            values=[{key: weight / trees for key, weight in value.items()} for value in ensemble.values]
+        )
+    made = _sums(editor, node, ensemble, base.reshape(1, -1))
+    if made is None:
+        return None
+    nodes, total = made
+    return [*nodes, helper.make_node("Identity", [total], [node.output[0]])]
+
+
+def _classifier(  # noqa: PLR0911 - each return is a form that is left alone
+    editor: Editor, node: onnx.NodeProto, ensemble: _Ensemble
+) -> Nodes | None:
+    """The scores; a binary ensemble that votes for one class only gives the other's by onnxruntime's rule."""
+    found = attributes(node)
+    labels = max(len(found.get("classlabels_int64s", [])), len(found.get("classlabels_strings", [])))
+    if len(node.output) < 2 or not labels or editor.readers().get(node.output[0]):
+        return None
+    kind = post_transform(node)
+    base = np.asarray(found.get("base_values", []), np.float64)
+    classes = {int(each) for each in found.get("class_ids", [])}
+    if labels == 2 and len(classes) == 1:
+        ensemble = ensemble._replace(values=[{0: sum(value.values())} if value else {} for value in ensemble.values])
+        if base.size > 1:
+            return None
+        made = _sums(editor, node, ensemble, base.reshape(1, 1) if base.size else np.zeros((1, 1)))
+        is_positive = all(weight >= 0 for weight in found.get("class_weights", []))
+        form = "complement" if is_positive else "logistic" if kind == "LOGISTIC" else "negative"
+        if made is None or kind not in {"NONE", "LOGISTIC"}:
+            return None
+        nodes, total = made
+        return [*nodes, *two_classes(editor, total, node.output[1], form)]
+    if base.size not in {0, labels}:
+        return None
+    made = _sums(editor, node, ensemble, base.reshape(1, -1) if base.size else np.zeros((1, labels)))
+    if made is None:
+        return None
+    nodes, total = made
+    last = transformed(kind, total, node.output[1])
+    return None if last is None else [*nodes, *last]
