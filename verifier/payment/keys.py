@@ -96,6 +96,9 @@ class Signer(ABC):
             EscrowError: E-key-transaction where a field is out of range.
         """
         payload = transaction.payload()
+        numbers = [item for item in payload if not isinstance(item, (bytes, list))]
+        if not all(isinstance(item, int) and 0 <= item < 1 << 256 for item in numbers):
+            raise EscrowError("E-key-transaction", "a field of the transaction is no number that fits")
         try:
             digest = keccak256(b"\x02" + bytes(rlp.encode(payload)))
         except (rlp.exceptions.RLPException, TypeError, ValueError) as error:
