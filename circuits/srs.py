@@ -13,16 +13,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 from circuits import ezkl_runner
 from verifier.errors import CircuitError
 from verifier.evm import default_engine
+from verifier.files import sync_folder
 from verifier.statement.manifest import SrsDigest
 from verifier.statement.scalars import FIELD_MODULUS, Address, Bytes32, Count
 
 MAX_LOGROWS = 20
+LARGEST_CEREMONY = 26
 BASE_MODULUS = 21888242871839275222246405745257275088696311157297823662689037894645226208583
 """Order of BN254's base field (EIP-196)."""
 
@@ -57,9 +60,88 @@ def development_srs(store: Path, logrows: int) -> Path:
 
 
 def srs_for(store: Path, logrows: int) -> Path:
-    """The file of that size to build with: the ceremony's where it was imported, else the development one."""
-    imported = store.absolute() / f"ceremony{logrows}.srs"
-    return imported if imported.is_file() else development_srs(store, logrows)
+    """The file to build with: the smallest imported file of the ceremony that is large enough, else a development SRS.
+
+    A larger file serves too: its first points are those of every smaller one, and ezkl cuts it down itself, which each
+    proof pays for. So import the size that the circuits have.
+    """
+    for size in range(logrows, LARGEST_CEREMONY + 1):
+        imported = store.absolute() / f"ceremony{size}.srs"
+        if imported.is_file():
+            return imported
+    return development_srs(store, logrows)
+
+
+def import_srs(path: Path, store: Path, table: dict[int, str], *, development: bool = False) -> tuple[Path, SrsDigest]:
+    """Copy an SRS file into the store after its whole digest was found in the published table.
+
+    Args:
+        path: the file, of any size up to k = 26.
+        store: the folder of SRS.
+        table: sha256 by k (`srs_table.published`).
+        development: take a file that is not the ceremony's, for development chains only.
+
+    Raises:
+        CircuitError: C-srs where it is no SRS, or its points are not those of the ceremony's files that are here;
+            C-srs-unknown where its digest is not published; C-srs-exists for another development SRS of that size.
+    """
+    digest = srs_digest(path)
+    logrows, raw = int(digest.logrows), digest.sha256.hex()
+    ceremony = table.get(logrows) == raw
+    if not ceremony and not development:
+        raise CircuitError(
+            "C-srs-unknown",
+            "this file is not the public ceremony's: whoever made it could forge proofs",
+            where=str(path),
+            expected=f"sha256 {table.get(logrows, 'of a published size')} for k = {logrows}",
+            found=raw,
+            do="Get the ceremony's file again; only for a development chain, add --development.",
+        )
+    if ceremony and digest.sha256_k1.hex() != table[1]:
+        raise CircuitError(
+            "C-srs", "the file's first points are not the ceremony's", where=str(path), expected=table[1]
+        )
+    store.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for other in sorted(store.glob("ceremony*.srs")) if ceremony else ():
+        if not agree(path, other):
+            raise CircuitError("C-srs", "two files of the ceremony have different points", where=f"{path}, {other}")
+    target = store.absolute() / (f"ceremony{logrows}.srs" if ceremony else f"kzg{logrows}.srs")
+    if target.exists():
+        if file_sha256(target) == digest.sha256:
+            return target, digest
+        raise CircuitError(
+            "C-srs-exists",
+            "there is another SRS of this size, and circuits may hang on it",
+            where=str(target),
+            do="Name another store, or move that file away.",
+        )
+    with tempfile.TemporaryDirectory(dir=store, prefix=".importing-") as folder:
+        made = Path(folder) / target.name
+        shutil.copyfile(path, made)
+        if file_sha256(made) != digest.sha256:
+            raise CircuitError("C-srs", "the file changed while it was copied", where=str(path))
+        with contextlib.suppress(FileExistsError):
+            os.link(made, target)
+    sync_folder(store)
+    return target, digest
+
+
+def agree(first: Path, second: Path) -> bool:
+    """Whether the smaller of two files holds the first powers of the larger one: the same secret, the same G2 points."""
+    small, large = sorted((first, second), key=_logrows)
+    count = 2 ** _logrows(small)
+    with small.open("rb") as one, large.open("rb") as other:
+        one.seek(4)
+        other.seek(4)
+        left = count * _POINT
+        while left:
+            size = min(left, 1 << 20)
+            if one.read(size) != other.read(size):
+                return False
+            left -= size
+        one.seek(-2 * _G2_POINT, os.SEEK_END)
+        other.seek(-2 * _G2_POINT, os.SEEK_END)
+        return one.read() == other.read()
 
 
 def find_srs(stores: tuple[Path, ...], digest: SrsDigest) -> Path:
