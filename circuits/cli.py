@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from circuits import registry
+from circuits.check.command import check_command
 from circuits.registry import CircuitFolder
 from verifier.errors import UsageError
 from verifier.evm import signed_by
@@ -48,6 +49,9 @@ Named = Annotated[
 KeyFile = Annotated[Path | None, typer.Option(help="The key that signs; without it nothing is signed.")]
 
 _HOME = Path(".opgate")
+
+
+app.command("check")(check_command)
 
 
 @app.command("build")
