@@ -1,10 +1,9 @@
 """Makes the test vectors of the verifier: `base/` by real proofs, every case from it by one named change.
 
-`python tests/vectors/build.py --prove` builds the two digit circuits anew and proves (needs ezkl and solc; about half a
-minute; proofs and the development SRS are random, so every byte changes). Without it the cases are made from `base/`;
-with `--check` they are only compared. A case is a folder: `bundle.json` (any bytes), `expected.json` {outcome, code},
-and where it needs its own, `policy.json` or `circuits/`. A folder `X_fail` has one fault; its code is the first step
-that fails.
+`python tests/vectors/build.py --prove digits kinds foreign` builds the two digit circuits and one circuit of each kind
+anew and proves (needs ezkl and solc; two minutes; proofs and the development SRS are random, so every byte changes).
+Without it the cases are made from `base/`; with `--check` they are only compared. What a case is made of, and how
+anybody's verifier runs it, is said in `tests/conformance/PROTOCOL.md`.
 """
 
 from __future__ import annotations
@@ -18,26 +17,26 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.vectors.cases import write_cases
-from tests.vectors.prove import prove_base
+from tests.vectors.cases import read_base, write_cases
+from tests.vectors.prove import prove_digits, prove_foreign, prove_kinds
 
 HERE = Path(__file__).resolve().parent
 BASE = HERE / "base"
 CASES = HERE / "cases"
+PROVERS = {"digits": prove_digits, "kinds": prove_kinds, "foreign": prove_foreign}
 
 
 def main() -> int:
     """Exit 1 where `--check` finds a difference."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--check", action="store_true", help="compare, write nothing")
-    arguments.add_argument("--prove", action="store_true", help="make base/ anew")
+    arguments.add_argument("--prove", nargs="*", choices=sorted(PROVERS), default=[], help="make parts of base/ anew")
     asked = arguments.parse_args()
-    if asked.prove:
-        shutil.rmtree(BASE, ignore_errors=True)
-        prove_base(BASE)
+    for part in asked.prove:
+        PROVERS[part](BASE)
     with tempfile.TemporaryDirectory() as name:
         made = Path(name) / "cases"
-        count = write_cases(BASE, made)
+        count = write_cases(read_base(BASE), made)
         if asked.check:
             wrong = sorted(differences(filecmp.dircmp(made, CASES), Path()))
             print("\n".join(wrong) or f"{count} vectors are as build.py makes them")
