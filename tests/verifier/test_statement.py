@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import typing
 from pathlib import Path
 from types import UnionType
@@ -63,7 +62,6 @@ from verifier.statement.terms import (
     SignedTerms,
 )
 from verifier.statement.verdict import Opinion, TermsVerdict, Verdict
-from verifier.verify import verify
 
 BASE = read_base(Path(__file__).resolve().parents[1] / "vectors" / "base")
 RAW = canonical.encode(BASE.job)
@@ -336,19 +334,6 @@ def test_the_digest_of_a_record_is_eth_accounts(record: Any) -> None:
         record_sha256=canonical.digest(record),
     )
     assert record_digest(record) == typed(message, None)
-
-
-def test_one_changed_bit_of_a_valid_bundle_is_never_valid() -> None:
-    """Sampled over all of the bytes: text, keys, proof, signatures, claim. `source` and receipt are signed too."""
-    chosen = random.Random(3)  # noqa: S311 - a sample that is the same each time
-    for place in sorted(chosen.sample(range(len(RAW)), 250)):
-        changed = RAW[:place] + bytes([RAW[place] ^ (1 << chosen.randrange(8))]) + RAW[place + 1 :]
-        try:
-            unverified_bundle = parse_bundle(changed)
-        except VerifierError:
-            continue
-        verdict = verify(unverified_bundle, BASE.circuit, BASE.policy)
-        assert verdict.outcome == "INVALID", f"byte {place} of the bundle"
 
 
 @pytest.mark.parametrize(
