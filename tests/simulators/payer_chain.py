@@ -14,18 +14,31 @@ if TYPE_CHECKING:
     from verifier.statement.terms import JobTerms
 
 
+BLOCK = Bytes32(b"\xb1" * 32)
+
+
+class SimulatedHead(NamedTuple):
+    """The newest block, as far as a payer looks at it."""
+
+    number: int
+
+
 @dataclass
 class SimulatedChain:
     """Set `time` and `verifier_code`."""
 
     time: int
     verifier_code: Bytes32
+    height: int = 1
 
     def code_hash(self, who: Address) -> Bytes32:  # noqa: ARG002 - the chain's signature
         return self.verifier_code
 
     def block_time(self) -> int:
         return self.time
+
+    def head(self) -> SimulatedHead:
+        return SimulatedHead(self.height)
 
     def allowance(self, token: Address, owner: Address, spender: Address) -> int:  # noqa: ARG002 - as above
         return 0
@@ -38,6 +51,8 @@ class SimulatedEvent(NamedTuple):
     """An event, as far as a payer looks at it."""
 
     transaction_hash: Bytes32
+    block_hash: Bytes32
+    block_number: int = 1
 
 
 @dataclass
@@ -47,6 +62,7 @@ class SimulatedPayerEscrow:
     domain: Domain
     current: JobState = JobState.NONE
     sent: list[str] = field(default_factory=list)
+    block_hash: Bytes32 = BLOCK
 
     @property
     def address(self) -> Address:
@@ -60,7 +76,7 @@ class SimulatedPayerEscrow:
 
     def events(self, names: tuple[str, ...], *, job_id: Bytes32) -> tuple[SimulatedEvent, ...]:
         """One event of each name that is asked for."""
-        return tuple(SimulatedEvent(keccak256(name.encode() + job_id)) for name in names)
+        return tuple(SimulatedEvent(keccak256(name.encode() + job_id), self.block_hash) for name in names)
 
     def closed_by_proof(self, job_id: Bytes32) -> bool:  # noqa: ARG002 - the escrow's signature
         return True

@@ -99,7 +99,13 @@ def buyer(tmp_path: Path) -> Iterator[Buyer]:
     archive = Archive.create(tmp_path / "archive", SigningKey.from_seed("opgate/payer", b"\x07" * 32))
     ledger = Ledger(tmp_path / "ledger.sqlite")
 
-    def open_payer(*, policy: Policy = POLICY, domain: Domain = DOMAIN, address: Address = PAYER.address) -> Payer:
+    def open_payer(
+        *,
+        policy: Policy = POLICY,
+        domain: Domain = DOMAIN,
+        address: Address = PAYER.address,
+        limits: Limits = Limits(),  # noqa: B008 - a tuple
+    ) -> Payer:
         escrow.domain = domain
         return Payer(
             key=key,
@@ -109,7 +115,7 @@ def buyer(tmp_path: Path) -> Iterator[Buyer]:
             chain=cast("Chain", chain),
             escrow=cast("Escrow", escrow),
             policy=policy,
-            limits=Limits(),
+            limits=limits,
         )
 
     quote = Quote(
@@ -285,6 +291,45 @@ def test_a_close_that_hides_its_call_is_archived_all_the_same(buyer: Buyer, monk
     assert entry.kind == "settled"
     assert {"terms", "evidence", "evidence.funded", "policy", "manifest", "code"} <= set(entry.digests)
     assert "bundle" not in entry.digests
+
+
+@pytest.fixture
+def settling(buyer: Buyer, monkeypatch: pytest.MonkeyPatch) -> Buyer:
+    """A buyer whose node shows evidence of everything."""
+    monkeypatch.setattr(settlement, "fetch_evidence", lambda *_: EVIDENCE)
+    monkeypatch.setattr(settlement, "check_event", lambda *_: None)
+    return buyer
+
+
+def test_a_close_that_a_reorganisation_takes_away_is_forgotten_and_a_moved_one_archived_anew(settling: Buyer) -> None:
+    """The trap: the archive holds the evidence of a block that is no more, and the ledger says that all is done."""
+    buyer = settling
+    job = buyer.payer.fund(buyer.accepted())
+    buyer.escrow.current = JobState.RECLAIMED
+    first = buyer.payer.settle(job, now=NOW)
+    assert first.closed_by == "reclaim"
+    assert buyer.payer.settle(first, now=NOW) == first
+    assert len(list(buyer.payer.archive.entries())) == 1
+    buyer.escrow.current = JobState.FUNDED
+    opened = buyer.payer.settle(first, now=NOW)
+    assert (opened.closed_by, opened.closed_in) == (None, None)
+    buyer.escrow.current = JobState.RECLAIMED
+    again = buyer.payer.settle(opened, now=NOW)
+    buyer.escrow.block_hash = Bytes32(b"\xb2" * 32)
+    moved = buyer.payer.settle(again, now=NOW)
+    assert (moved.closed_by, moved.closed_in) == ("reclaim", buyer.escrow.block_hash)
+    assert [entry.kind for _, entry in buyer.payer.archive.entries()] == ["reclaimed"] * 3
+
+
+def test_a_close_is_archived_only_when_it_is_deep_enough(settling: Buyer) -> None:
+    buyer = settling
+    payer = buyer.open(limits=Limits(confirmations=3))
+    job = buyer.payer.fund(buyer.accepted())
+    buyer.escrow.current = JobState.DECLINED
+    for height, closed_by in ((1, None), (3, None), (4, "decline")):
+        buyer.chain.height = height
+        assert payer.settle(job, now=NOW).closed_by == closed_by
+    assert len(list(payer.archive.entries())) == 1
 
 
 def test_evidence_of_something_else_is_not_archived(buyer: Buyer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from verifier.cli.pay_options import (
+    AsJson,
+    CircuitName,
+    Circuits,
+    Confirmations,
+    Finalized,
+    Home,
+    InputFile,
+    JobName,
+    KeyFile,
+    Margin,
+    MaxFee,
+    PolicyFile,
+    ProviderUrl,
+    Rpc,
+    SecondRpc,
+    Seconds,
+)
 from verifier.cli.policy import load_policy
 from verifier.cli.verify import EXIT_OF, print_verdict
 from verifier.cli.waiting import wait_for_bundle, wait_until_closed
@@ -24,14 +42,13 @@ from verifier.errors import (
     UsageError,
 )
 from verifier.files import read_regular, write_atomic
+from verifier.payer.history import describe, history
 from verifier.payer.inputs import read_input
 from verifier.payer.provider import Provider
 from verifier.payer.setup import PayerSettings, held_circuit, open_payer
 from verifier.payment.gate import Limits
-from verifier.payment.states import JobState
 from verifier.statement import canonical
 from verifier.statement.terms import SignedTerms
-from verifier.tensors import dequantise
 from verifier.verify import check_terms
 
 if TYPE_CHECKING:
@@ -40,27 +57,11 @@ if TYPE_CHECKING:
     from verifier.circuit import Circuit
     from verifier.payer.purchase import Payer
     from verifier.payment.ledger import PayerJob
+    from verifier.statement.terms import Quote
     from verifier.statement.verdict import Verdict
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Buy a proved inference, step by step or at once.")
 
-Home = Annotated[Path, typer.Option(envvar="OPGATE_HOME", help="Where opgate keeps its state.")]
-Rpc = Annotated[str, typer.Option(envvar="OPGATE_RPC_URL", help="JSON-RPC of the chain; by default opgate dev's.")]
-PolicyFile = Annotated[
-    Path | None, typer.Option(envvar="OPGATE_POLICY", help="Your policy; by default HOME/payer/policy.toml.")
-]
-KeyFile = Annotated[
-    Path | None, typer.Option("--key", envvar="OPGATE_KEYFILE", help="Your key; by default HOME/payer/keys/payer.")
-]
-Circuits = Annotated[Path | None, typer.Option(help="Circuits that you hold; by default HOME/payer/circuits.")]
-ProviderUrl = Annotated[str, typer.Option("--provider", envvar="OPGATE_PROVIDER_URL", help="The provider's URL.")]
-CircuitName = Annotated[str, typer.Option("--circuit", help="The circuit's id, or its beginning.")]
-InputFile = Annotated[Path, typer.Option("--input", exists=True, help='Numbers: {"input_data": [[…], …]}.')]
-Seconds = Annotated[int, typer.Option(help="From now to the deadline; 0 is what the provider asks for.")]
-Margin = Annotated[int, typer.Option(help="Seconds before the deadline in which no release is signed.")]
-Confirmations = Annotated[int, typer.Option(help="Blocks that must stand on top of the funding.")]
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or its beginning.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 _HOME = Path(".opgate")
 
 
@@ -90,6 +91,10 @@ def pay(
     circuits: Circuits = None,
     margin: Margin = 5,
     confirmations: Confirmations = 0,
+    second_rpc_url: SecondRpc = "",
+    max_fee: MaxFee = 0,
+    *,
+    finalized: Finalized = False,
 ) -> None:
     """Buy a proved inference, step by step or at once."""
     network = home / "dev" / "network.json"
@@ -104,6 +109,9 @@ def pay(
         policy=policy or folder / "policy.toml",
         keyfile=key or folder / "keys" / "payer",
         circuits=circuits or folder / "circuits",
+        second_rpc_url=second_rpc_url,
+        max_fee=max_fee,
+        finalized=finalized,
     )
     context.obj = Context(settings, Limits(margin_s=margin, confirmations=confirmations))
 
@@ -119,6 +127,7 @@ def quote(context: typer.Context, provider: ProviderUrl, circuit: CircuitName, *
         typer.echo(json.dumps(canonical.to_builtins(signed)))
         return
     offer = signed.quote
+    _warn_of_one_key(offer)
     shared.console.print(f"{offer.amount} wei to {offer.payee}, by {offer.provider}")
     shared.console.print(f"good until {offer.valid_until}, deadline {offer.min_seconds} s away or more")
 
@@ -233,19 +242,42 @@ def release(
 
 
 @app.command()
-def status(context: typer.Context, job: JobName, *, as_json: AsJson = False) -> None:
-    """Say where the job stands; where the chain has closed it, archive how, with the proof that the chain shows."""
+def status(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(metavar="[JOB]", help="The job's id, or its beginning; all jobs without.")] = "",
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Say where a job stands: one line for its funding and its close, with block, transaction, gas and cost.
+
+    Where the chain has closed it, archive how, with the chain's evidence and the proof that it shows. Without JOB this
+    is done for every job, which suits a timer: so the archive of a payer who looks at nothing else is complete too.
+    """
+    if not job:
+        _settle_all(context, as_json=as_json)
+        return
     with _job(context, job) as (shared, payer, found):
         settled = payer.settle(found, now=_now())
-        history = describe(payer, settled)
-        lines = "\n".join(f"{name:<12} {value}" for name, value in history.items() if not isinstance(value, list))
-        _say(shared, as_json, history, lines)
+        known = describe(payer, settled)
+        lines = [f"{name:<12} {value}" for name, value in known.items() if not isinstance(value, list)]
+        lines += [step.line() for step in history(payer, settled)]
+        _say(shared, as_json, known, "\n".join(lines))
 
 
 @app.command()
 def reclaim(context: typer.Context, job: JobName, *, as_json: AsJson = False) -> None:
-    """Take the money back, from the deadline on."""
+    """Take the money back, from the deadline on. Where the job was closed otherwise, archive how, and say so."""
     with _job(context, job) as (shared, payer, found):
+        settled = payer.settle(found, now=_now())
+        if settled.closed_by not in (None, "reclaim"):
+            raise EscrowError(
+                "E-state",
+                "there is nothing to take back: the job was closed otherwise, and how is archived now",
+                where=str(found.job_id),
+                expected="FUNDED",
+                found=f"closed by {settled.closed_by}",
+                do=f"opgate pay status {found.job_id}",
+            )
         payer.reclaim(found)
         _say(shared, as_json, describe(payer, payer.settle(found, now=_now())), "the money is back")
 
@@ -329,25 +361,30 @@ def buy(
         shared.console.print(f"output {name}: {', '.join(f'{value:.4g}' for value in values)}", markup=False)
 
 
-def describe(payer: Payer, job: PayerJob) -> dict[str, Any]:
-    """What is known of a job now, for people and machines: state, who closed it, how, at what price."""
-    state, closing = payer.state(job), payer.escrow.closing(job.job_id)
-    mined = payer.chain.mined(closing.transaction_hash) if closing else None
-    paid = int(job.terms.terms.amount) if state is JobState.RELEASED else 0
-    bundle = payer.kept_bundle(job)
-    specs = payer.circuit_of(job).manifest.outputs
-    outputs = zip(specs, bundle.outputs, strict=True) if bundle else ()
-    return {
-        "job_id": str(job.job_id),
-        "state": state.name,
-        "closed_by": job.closed_by,
-        "paid_wei": str(paid),
-        "gas": mined.gas_used if mined else None,
-        "block": mined.block_number if mined else None,
-        "transaction": str(closing.transaction_hash) if closing else None,
-        "deadline": int(job.terms.terms.deadline),
-        "outputs": [[str(spec.name), list(dequantise(values, int(spec.scale)))] for spec, values in outputs],
-    }
+def _settle_all(context: typer.Context, *, as_json: bool) -> None:
+    """Settle every job; one that cannot be settled now is named, and does not keep the others from it."""
+    shared: Context = context.obj
+    rows, failed = [], None
+    with shared.payer() as payer:
+        for job in payer.ledger.jobs():
+            row: dict[str, Any] = {"job_id": str(job.job_id)}
+            try:
+                settled = payer.settle(job, now=_now())
+                steps = history(payer, settled)
+                row |= {"state": payer.state(job).name, "closed_by": settled.closed_by}
+                row |= {"history": [step.to_json() for step in steps]}
+                text = "\n".join([f"{job.job_id}  {row['state']}", *(f"  {step.line()}" for step in steps)])
+            except OpgateError as error:
+                failed = error if error.code != "E-other-escrow" else failed
+                row |= {"error": error.to_json()}
+                text = f"{job.job_id}  {error}"
+            rows.append(row)
+            if not as_json:
+                shared.console.print(text, markup=False, soft_wrap=True)
+    if as_json:
+        typer.echo(json.dumps({"jobs": rows}))
+    if failed is not None:
+        raise typer.Exit(failed.exit_code)
 
 
 def _state_name(payer: Payer, job: PayerJob) -> str:
@@ -370,9 +407,16 @@ def _dev_rpc(network: Path) -> str:
         ) from error
 
 
+def _warn_of_one_key(quote: Quote) -> None:
+    """A payee that is the hot signer loses all that it earned with the machine that it stands on."""
+    if quote.payee == quote.provider:
+        typer.echo("warning: the provider's hot key is the payee too: who enters its machine gets its money", err=True)
+
+
 def _draft(payer: Payer, remote: Provider, circuit: Circuit, input_file: Path, seconds: int) -> PayerJob:
     now = _now()
     signed = payer.quote(remote, circuit, now=now)
+    _warn_of_one_key(signed.quote)
     tensors = read_input(input_file, circuit.manifest)
     wanted = seconds or int(signed.quote.min_seconds)
     draft = payer.draft(signed, circuit, tensors, seconds=wanted, now=now)
@@ -443,7 +487,7 @@ def _say(shared: Context, as_json: bool, value: Any, text: str) -> None:
     if as_json:
         typer.echo(json.dumps(value))
     else:
-        shared.console.print(text, markup=False)
+        shared.console.print(text, markup=False, soft_wrap=True)
 
 
 def _rounded(clock: dict[str, float]) -> dict[str, float]:

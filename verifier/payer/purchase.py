@@ -77,6 +77,7 @@ class Payer:
         self.policy = policy
         self._key = key
         self._address = address
+        self.limits = limits
         self._gate = Gate(ledger=ledger, archive=archive, escrow=escrow, signer=key, limits=limits)
 
     def quote(self, provider: Provider, circuit: Circuit, *, now: int) -> SignedQuote:

@@ -32,18 +32,25 @@ _ENDS: dict[JobState, tuple[EntryKind, EventName, str]] = {
 def settle(payer: Payer, job: PayerJob, *, now: int) -> None:
     """Archive how the chain closed a job, once. A close by proof gives the payer the bundle, from the chain itself.
 
-    Where the chain still holds the money, or was asked before, nothing happens. Should a crash come between the archive
-    and the ledger, the entry is written a second time, which an audit takes.
+    Where the chain still holds the money, has closed it with fewer blocks on top than the payer's limits ask for, or
+    was asked before, nothing happens. A close that a reorganisation took away is forgotten, and one that it moved to
+    another block is archived anew: an audit takes several entries, and the last one is the chain's. Should a crash come
+    between archive and ledger, the entry is written a second time.
 
     Raises:
         UndecidedError: E-rpc-evidence where the node names a transaction that did not do it; nothing is archived.
     """
-    if job.closed_by is not None:
-        return
     ending = _ENDS.get(payer.state(job))
     if ending is None:
+        if job.closed_by is not None:
+            payer.ledger.set_closed(job.job_id, None)
         return
     kind, event, closed_by = ending
+    found = payer.escrow.events((event,), job_id=job.job_id)
+    if not found or (job.closed_by is not None and job.closed_in in (None, found[-1].block_hash)):
+        return
+    if payer.chain.head().number - found[-1].block_number < payer.limits.confirmations:
+        return
     closing = _evidence(payer, job, event)
     if closing is None:
         return
@@ -60,7 +67,7 @@ def settle(payer: Payer, job: PayerJob, *, now: int) -> None:
     digests = {role: canonical.sha256(blob) for role, blob in blobs.items()} | judged_by(job)
     entry = LogEntry(kind=kind, job_id=job.job_id, recorded_at=Timestamp(now), digests=digests)
     payer.archive.append(entry, blobs.values())
-    payer.ledger.set_closed(job.job_id, closed_by)
+    payer.ledger.set_closed(job.job_id, closed_by, found[-1].block_hash)
 
 
 def _evidence(payer: Payer, job: PayerJob, event: EventName) -> ChainEvidence | None:

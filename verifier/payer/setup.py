@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from verifier.archive.keyfile import load_or_create_signing_key
@@ -15,6 +16,7 @@ from verifier.payment.escrow import Escrow
 from verifier.payment.gate import Limits
 from verifier.payment.keys import load_key
 from verifier.payment.ledger import Ledger
+from verifier.payment.outbox import Limits as Patience
 from verifier.payment.outbox import Outbox
 from verifier.policy import Policy
 from verifier.statement.scalars import Bytes32
@@ -27,13 +29,20 @@ ARCHIVE_ORIGIN = "opgate/payer"
 
 
 class PayerSettings(NamedTuple):
-    """Where a payer keeps things; every path has a place below `home` where it is not named."""
+    """Where a payer keeps things; every path has a place below `home` where it is not named.
+
+    `second_rpc_url` may be empty; `max_fee` is wei per gas, 0 for the outbox's own cap; `finalized` lets the chain's
+    ``finalized`` tag say what is final.
+    """
 
     home: Path
     rpc_url: str
     policy: Path
     keyfile: Path
     circuits: Path
+    second_rpc_url: str = ""
+    max_fee: int = 0
+    finalized: bool = False
 
 
 @contextmanager
@@ -50,7 +59,7 @@ def open_payer(settings: PayerSettings, limits: Limits) -> Iterator[Payer]:
     folder = settings.home / "payer"
     signing_key = load_or_create_signing_key(folder / "keys" / "archive", ARCHIVE_ORIGIN)
     archive = Archive.open_or_create(folder / "archive", signing_key)
-    with Chain(settings.rpc_url) as chain:
+    with Chain(settings.rpc_url, second_url=settings.second_rpc_url or None) as chain:
         trusted = next((escrow for escrow in policy.chains.escrows if escrow.chain_id == chain.chain_id), None)
         if trusted is None:
             raise EscrowError(
@@ -59,7 +68,12 @@ def open_payer(settings: PayerSettings, limits: Limits) -> Iterator[Payer]:
                 where=settings.rpc_url,
                 found=f"chain {chain.chain_id}",
             )
-        outbox = Outbox(folder / "outbox.sqlite", chain, key)
+        patience = Patience()
+        if settings.max_fee:
+            patience = replace(patience, max_fee=settings.max_fee)
+        if settings.finalized:
+            patience = replace(patience, confirmations=None)
+        outbox = Outbox(folder / "outbox.sqlite", chain, key, limits=patience)
         ledger = Ledger(folder / "ledger.sqlite")
         try:
             yield Payer(

@@ -43,6 +43,7 @@ _JOBS = sa.Table(
     sa.Column("evidence", sa.LargeBinary, nullable=False),
     sa.Column("bundle", sa.String(66)),
     sa.Column("closed_by", sa.String(16)),
+    sa.Column("closed_in", sa.String(66)),
 )
 _RELEASES = sa.Table(
     "payer_releases",
@@ -66,7 +67,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PayerJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as its payer knows it. `terms` carries whichever signatures there are by now."""
+    """A job as its payer knows it. `terms` carries whichever signatures there are by now.
+
+    `closed_by` says how the chain closed it, `closed_in` is the hash of the block that did, both as archived.
+    """
 
     job_id: Bytes32
     created_at: int
@@ -76,6 +80,7 @@ class PayerJob(msgspec.Struct, frozen=True, kw_only=True):
     evidence: Evidence
     bundle: Bytes32 | None = None
     closed_by: str | None = None
+    closed_in: Bytes32 | None = None
 
 
 class Ledger:
@@ -93,6 +98,10 @@ class Ledger:
         sa.event.listen(self._engine, "begin", _immediate)
         with self._begin() as connection:
             _METADATA.create_all(connection)
+            # files of earlier versions lack the column; SQLite adds it in place
+            known = {row[1] for row in connection.exec_driver_sql("pragma table_info(payer_jobs)")}
+            if "closed_in" not in known:
+                connection.exec_driver_sql("alter table payer_jobs add column closed_in varchar(66)")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -161,10 +170,11 @@ class Ledger:
             statement = _JOBS.update().where(_JOBS.c.job_id == str(job_id), sa.or_(_JOBS.c.bundle.is_(None), ~taken))
             connection.execute(statement.values(bundle=str(bundle)))
 
-    def set_closed(self, job_id: Bytes32, closed_by: str) -> None:
-        """Keep how the chain closed the job."""
+    def set_closed(self, job_id: Bytes32, closed_by: str | None, closed_in: Bytes32 | None = None) -> None:
+        """Keep how the chain closed the job, and in which block; None where a reorganisation opened it again."""
+        values = {"closed_by": closed_by, "closed_in": None if closed_in is None else str(closed_in)}
         with self._begin() as connection:
-            connection.execute(_JOBS.update().where(_JOBS.c.job_id == str(job_id)).values(closed_by=closed_by))
+            connection.execute(_JOBS.update().where(_JOBS.c.job_id == str(job_id)).values(values))
 
     def reserve_release(
         self, job_id: Bytes32, instances_hash: Bytes32, *, now: int, caps: Amounts = _NO_CAPS
@@ -293,6 +303,7 @@ def _job(row: dict[str, Any]) -> PayerJob:
             ),
             bundle=Bytes32.from_json(row["bundle"]) if row["bundle"] else None,
             closed_by=row["closed_by"],
+            closed_in=Bytes32.from_json(row["closed_in"]) if row["closed_in"] else None,
         )
     except (VerifierError, ValueError, TypeError) as error:
         raise GateError(
