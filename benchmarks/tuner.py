@@ -128,7 +128,7 @@ def our_side(  # noqa: PLR0913, PLR0917 - a model, its samples, a goal and two f
             "public",
             samples=sets.tuning,
             extremes=(*sets.extremes, *sets.random),
-            floats=[floats.run(sample) for sample in sets.tuning],
+            floats=[floats.run(sample) for sample in (*sets.tuning, *sets.extremes, *sets.random)],
             folder=folder,
             session=session,
             cache=SearchCache(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,16 +174,20 @@ class _Build(NamedTuple):
 
     def _goal(self, given: Baseline | None) -> Goal:
         """On the samples of the search: the owner's share of the outputs' span, or what EZKL's own knobs reach."""
+        elsewhere = _MARGINS[0] * max(fidelity.MAX_SHARE * self._span((*self.sets.extremes, *self.sets.random)), 1e-6)
         if self.wishes.share is None and given is not None:
-            return Goal(given.fidelity.max_error, given.fidelity.agreement)
-        outputs = [np.concatenate([each.reshape(-1) for each in self.floats.run(one)]) for one in self.sets.tuning]
+            return Goal(given.fidelity.max_error, given.fidelity.agreement, elsewhere)
+        share = self.wishes.share or DEFAULT_SHARE
+        return Goal(max(share * self._span(self.sets.tuning), 1e-6), 1.0, elsewhere)
+
+    def _span(self, samples: Sequence[Sample]) -> float:
+        outputs = [np.concatenate([each.reshape(-1) for each in self.floats.run(one)]) for one in samples]
         every = np.stack(outputs).astype(np.float64)
-        span = float(every.max() - every.min()) or float(np.abs(every).max())
-        return Goal(max((self.wishes.share or DEFAULT_SHARE) * span, 1e-6), 1.0)
+        return float(every.max() - every.min()) or float(np.abs(every).max())
 
     def _search(self, goal: Goal, folder: Path, cache: Path | None) -> Found:
-        wanted = [self.floats.run(sample) for sample in self.sets.tuning]
         extremes = (*self.sets.extremes, *self.sets.random)
+        wanted = [self.floats.run(sample) for sample in (*self.sets.tuning, *extremes)]
         every = (*self.sets.tuning, *extremes)
         key = cache_key(self.model, self.wishes.inputs, every, EZKL_VERSION)
         with Session(self.limits) as session:

@@ -47,9 +47,13 @@ class Scales(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a circuit of some scales computes on samples, and the range that its lookups saw; None without lookups."""
+    """What a circuit of some scales computes on samples, and the range that its lookups saw; None without lookups.
+
+    `elsewhere` is the largest error on extreme and random inputs, where they were run.
+    """
 
     fidelity: Fidelity
+    elsewhere: float
     lookup: tuple[int, int] | None
 
 
@@ -68,13 +72,13 @@ class Probes:
         session: Session,
         cache: SearchCache,
     ) -> None:
-        """`floats` are the model's own outputs for `samples`; `extremes` must run, and are not compared."""
+        """`floats` are the model's own outputs for `samples`, then for `extremes`, of which no argmax is compared."""
         self.graph = folder / "search.onnx"
         self.graph.write_bytes(circuit_graph(model, visibility))
         self._outputs = len(model.output_names)
         self._visibility: Visibility = visibility
         self._inputs = [sample_input(sample, visibility) for sample in (*samples, *extremes)]
-        self._floats = list(floats)
+        self._floats, self._count = list(floats), len(samples)
         self._folder, self._session, self._cache = folder, session, cache
 
     @property
@@ -85,7 +89,7 @@ class Probes:
     @property
     def count(self) -> int:
         """The number of samples that are compared."""
-        return len(self._floats)
+        return self._count
 
     def look(self, scales: Scales, count: int) -> Look | None:
         """The first `count` samples; None where the circuit does not take one of them at these scales.
@@ -101,7 +105,7 @@ class Probes:
             kept = self._cache.put(key, self._look(scales, count))
         if not kept:
             return None
-        return Look(Fidelity(*kept[:-1]), tuple(kept[-1]) if kept[-1] else None)
+        return Look(Fidelity(*kept[:-2]), float(kept[-2]), tuple(kept[-1]) if kept[-1] else None)
 
     def _look(self, scales: Scales, count: int) -> list[Any]:
         settings = self._compile(scales, MAX_BITS)
@@ -111,9 +115,12 @@ class Probes:
             return []
         output_scales = settings.model_output_scales[: self._outputs]
         found = fidelity.compare(witnesses[:count], self._floats[:count], output_scales)
+        elsewhere = 0.0
+        if len(witnesses) > count:
+            elsewhere = fidelity.compare(witnesses[count:], self._floats[count:], output_scales).max_error
         seen = [each for each in witnesses if (each.min_lookup, each.max_lookup) != (0, 0)]
         span = [min(each.min_lookup for each in seen), max(each.max_lookup for each in seen)] if seen else [-1, 1]
-        return [*found, span if settings.required_lookups else None]
+        return [*found, elsewhere, span if settings.required_lookups else None]
 
     def bits(self, scales: Scales) -> int:
         """The least n such that a bound of 2^n holds every sample and extreme, with headroom; at least the job limbs'.

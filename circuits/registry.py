@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from circuits.compile import Compiled
+from circuits.model import MAX_ONNX_BYTES
 from circuits.run_arguments import RunArguments
 from verifier.circuit import MAX_CODE_FILE, Circuit
-from verifier.errors import CircuitError, OpgateError
+from verifier.errors import CircuitError, OpgateError, UsageError
 from verifier.files import read_regular, sync_folder, write_atomic
 from verifier.keccak import keccak256
 from verifier.payment.keys import Signer
@@ -31,6 +32,8 @@ _FOR_AUDITOR = ("manifest.json", "verifier.bin", "run_args.json", "model.onnx")
 _PRIVATE = ("pk.key", "model.compiled", "kzg.srs")
 _DEVELOPMENT_SRS = "kzg.srs"
 _SHORTEST_PREFIX = 6
+_TO_REBUILD = {"run_args.json": 1 << 16, "model.onnx": MAX_ONNX_BYTES, "kzg.srs": 1 << 28}
+"""What a rebuild needs beside the other public files, with the most that is taken from a server."""
 
 
 class CircuitFolder(NamedTuple):
@@ -212,6 +215,32 @@ def find(store: Path, named: str) -> CircuitFolder:
     raise CircuitError(
         "C-missing", "no such circuit", where=str(store), expected=named, found=there, do="See: opgate circuit list"
     )
+
+
+def fetch(url: str, store: Path) -> CircuitFolder:
+    """A circuit's public files from ``URL/<circuit_id>``, into a store of what was fetched; the server is not trusted.
+
+    Manifest and code are what the id and the hash say, records are signed, and a rebuild compares every other file.
+
+    Raises:
+        UsageError: U-circuits where the URL does not end with a circuit_id.
+        UndecidedError: V1-circuit-missing, V1-circuit-unreachable.
+        CircuitError: C-registry where the server sent another manifest or code.
+    """
+    from verifier.remote_circuits import fetch_circuit  # noqa: PLC0415 - HTTP only where a server is named
+
+    base, _, name = url.rstrip("/").rpartition("/")
+    try:
+        circuit_id = Bytes32.from_json(name)
+    except ValueError as error:
+        raise UsageError(
+            "U-circuits", "the URL ends with no circuit_id", where=url[:200], expected="URL/0x…"
+        ) from error
+    store.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fetch_circuit(base, circuit_id, store, for_opinions=True, further=_TO_REBUILD)
+    folder = CircuitFolder(store / str(circuit_id))
+    folder.circuit()
+    return folder
 
 
 def export(folder: CircuitFolder, audience: Audience, out: Path, *, development: bool) -> CircuitFolder:

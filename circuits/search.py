@@ -43,14 +43,18 @@ Progress = Callable[[str], None]
 
 
 class Goal(NamedTuple):
-    """What a circuit's outputs must be on the samples: an absolute error and a share of equal argmax."""
+    """What a circuit's outputs must be on the samples: an absolute error and a share of equal argmax.
+
+    `elsewhere` is the largest error on extreme and random inputs in the samples' range.
+    """
 
     error: float
     agreement: float
+    elsewhere: float = math.inf
 
-    def met_by(self, found: Fidelity) -> bool:
+    def met_by(self, found: Fidelity, elsewhere: float = 0.0) -> bool:
         """Whether a measurement meets it."""
-        return found.max_error <= self.error and found.agreement >= self.agreement
+        return found.max_error <= self.error and found.agreement >= self.agreement and elsewhere <= self.elsewhere
 
 
 class Candidate(NamedTuple):
@@ -172,7 +176,7 @@ class Search:
         for scale in range(high, GREATEST_SCALE + 1):
             scales = Scales(scale, scale, multiplier)
             look = self._look(scales, self._probes.count)
-            if look is not None and self._goal.met_by(look.fidelity):
+            if look is not None and self._goal.met_by(look.fidelity, look.elsewhere):
                 return scales, look
         return None
 
@@ -197,7 +201,7 @@ class Search:
                 if min(scales.inputs, scales.params) < 0:
                     break
                 look = self._look(scales, self._probes.count)
-                if look is None or not self._goal.met_by(look.fidelity):
+                if look is None or not self._goal.met_by(look.fidelity, look.elsewhere):
                     break
                 before = self._best
                 self._lay_out(scales, look)

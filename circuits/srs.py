@@ -127,7 +127,7 @@ def import_srs(path: Path, store: Path, table: dict[int, str], *, development: b
 
 
 def agree(first: Path, second: Path) -> bool:
-    """Whether the smaller of two files holds the first powers of the larger one: the same secret, the same G2 points."""
+    """Whether the smaller of two files holds the larger one's first powers: the same secret, the same G2 points."""
     small, large = sorted((first, second), key=_logrows)
     count = 2 ** _logrows(small)
     with small.open("rb") as one, large.open("rb") as other:

@@ -22,6 +22,7 @@ from verifier.files import write_atomic
 from verifier.statement.canonical import MAX_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from verifier.statement.scalars import Bytes32
@@ -38,11 +39,18 @@ _NEEDED = {"manifest.json": MAX_BYTES, "verifier.bin": MAX_CODE_FILE}
 _FOR_OPINIONS = {"settings.json": 4 << 20, "vk.key": 64 << 20, "kzg1.srs": 1 << 12}
 
 
-def fetch_circuit(url: str, circuit_id: Bytes32, folder: Path, *, for_opinions: bool = False) -> None:
+def fetch_circuit(
+    url: str,
+    circuit_id: Bytes32,
+    folder: Path,
+    *,
+    for_opinions: bool = False,
+    further: Mapping[str, int] | None = None,
+) -> None:
     """Write a circuit's public files into ``folder/<circuit_id>``; nothing of them is checked here.
 
     Asked for are manifest.json, verifier.bin, the listing ``records/`` and the records that it names; for a second
-    opinion also settings.json, vk.key and kzg1.srs where they are there.
+    opinion also settings.json, vk.key and kzg1.srs where they are there, and whatever `further` names with a limit.
 
     Raises:
         UsageError: U-circuits where the URL is none.
@@ -66,7 +74,8 @@ def fetch_circuit(url: str, circuit_id: Bytes32, folder: Path, *, for_opinions: 
         record = _get(f"{base}/records/{name}", MAX_RECORD_BYTES)
         if record is not None:
             wanted[f"records/{name}"] = record
-    for name, limit in _FOR_OPINIONS.items() if for_opinions else ():
+    optional = (_FOR_OPINIONS if for_opinions else {}) | dict(further or {})
+    for name, limit in optional.items():
         content = _get(f"{base}/{name}", limit)
         if content is not None:
             wanted[name] = content
