@@ -1,0 +1,1 @@
+"""Single-operator graphs, generated."""
