@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from verifier.payment.states import JobState as ChainState
     from verifier.statement.eip712 import Domain
     from verifier.statement.evidence import ChainEvidence
-    from verifier.statement.scalars import Address, Bytes32, Signature, TensorInt
+    from verifier.statement.scalars import Address, Bytes32, Signature, TensorInt, WalletSignature
     from verifier.statement.terms import JobTerms, SignedRelease
     from workers.store import Message
 
@@ -50,6 +50,9 @@ class EscrowClient(Protocol):
 
     def verifier_accepts(self, verifier: Address, calldata: bytes, *, gas_cap: int) -> bool:
         """What the deployed verifier says of a proof under the rule's gas cap, without a transaction."""
+
+    def wallet_signed(self, wallet: Address, digest: Bytes32, signature: WalletSignature) -> bool:
+        """Whether a payer that is a contract says by ERC-1271 that it signed a digest; False where it is none."""
 
     def release(self, terms: JobTerms, release: SignedRelease) -> object:
         """Close by the payer's signature."""

@@ -19,7 +19,7 @@ from verifier.instances import claimed_words, committed_words
 from verifier.keccak import keccak256
 from verifier.payer.inputs import decode_tensors
 from verifier.statement import canonical
-from verifier.statement.scalars import Bytes32, Count, Text, Timestamp
+from verifier.statement.scalars import Bytes32, Count, Signature, Text, Timestamp
 from verifier.statement.terms import (
     Acceptance,
     JobTerms,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from verifier.circuit import Circuit
     from verifier.payer.inputs import Tensors
-    from verifier.statement.scalars import Address, Signature
+    from verifier.statement.scalars import Address, WalletSignature
     from workers.ports import Broker, EscrowClient, Signer, WitnessRunner
 
 MAX_SMALL_BODY = 1 << 16
@@ -223,12 +223,21 @@ class Service:
                     expected=str(expected),
                     found=str(signed.release.instances_hash),
                 )
-            if not signed_by(job.terms.payer, signed.release.digest(job.domain), signed.signature):
+            if not self._payer_signed(job.terms.payer, signed.release.digest(job.domain), signed.signature):
                 raise ServiceError(
                     "W-release-signature", "the release is not signed by the payer", expected=str(job.terms.payer)
                 )
             self.workshop.store.change(job_id, lambda row: jobs.promise(row, signed))
         return self.job(job_id)
+
+    def _payer_signed(self, payer: Address, digest: Bytes32, signature: WalletSignature) -> bool:
+        """By a key, or by what a wallet contract at the payer's address says on the chain: as the escrow judges it."""
+        try:
+            if signed_by(payer, digest, Signature(bytes(signature))):
+                return True
+        except ValueError:
+            pass  # no key's signature, but a wallet may take it
+        return self.escrow.wallet_signed(payer, digest, signature)
 
     def health(self) -> Health:
         """What is wrong, if anything."""

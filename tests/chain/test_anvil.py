@@ -14,17 +14,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.chain.conftest import AMOUNT, Node, anvil_node, free_port, start_anvil
 from verifier.errors import EscrowError, OpgateError, UndecidedError
 from verifier.payment.abi import encode_call
 from verifier.payment.chain import Chain
-from verifier.payment.escrow import TERMS_TYPE, Escrow, encode_terms
+from verifier.payment.escrow import TERMS_TYPE, Escrow, deploy_code, encode_terms
 from verifier.payment.keys import Transaction, create_key
 from verifier.payment.outbox import Call, Limits, Outbox
 from verifier.payment.states import JobState
-from verifier.statement.terms import JobTerms
+from verifier.statement.scalars import WalletSignature
+from verifier.statement.terms import JobTerms, SignedRelease
 from workers.dev.rpc import ask
 
 QUICK = Limits(patience_s=0.4, raises=1)
@@ -320,6 +322,40 @@ def test_a_node_that_restarts_in_mid_send_and_then_as_another_chain(tmp_path: Pa
     finally:
         process.kill()
         process.wait()
+
+
+WALLET = bytes.fromhex("60643560001a605a14631626ba7e60e01b0260005260206000f3")
+"""A contract whose isValidSignature takes every signature that begins with 0x5a, and says 0 to any other."""
+
+
+def test_a_wallet_contract_pays_by_what_its_contract_takes(fresh: Node) -> None:
+    """ERC-1271 on a real node: what `wallet_signed` says before is what the escrow says after."""
+    node = fresh
+    mined = deploy_code(node.outbox("owner"), WALLET, name="wallet")
+    assert mined.contract is not None
+    wallet, stranger = mined.contract, client(node, "stranger", limits=Limits(patience_s=5))
+    stranger_outbox = Outbox(node.folder / "outbox.sqlite", node.chain, node.keys["payer"])
+    gift = encode_call("transfer(address,uint256)", wallet, AMOUNT)
+    stranger_outbox.send("gift", Call(to=node.token, data=gift))
+    ask(node.port, "anvil_impersonateAccount", str(wallet))
+    ask(node.port, "anvil_setBalance", str(wallet), hex(10**18))
+    approval = encode_call("approve(address,uint256)", node.escrow, AMOUNT)
+    ask(node.port, "eth_sendTransaction", {"from": str(wallet), "to": str(node.token), "data": "0x" + approval.hex()})
+    terms = msgspec.structs.replace(node.terms(), payer=wallet)
+    job_id, before = node.job_id(terms), paid(node, terms)
+    good, bad = WalletSignature(b"\x5a" * 300), WalletSignature(b"\x5b" * 300)
+    assert stranger.fund(terms, acceptance=node.acceptance(terms), payer_signature=bytes(good)) is not None
+    release = node.signed_release(terms).release
+    digest = release.digest(stranger.domain)
+    assert stranger.wallet_signed(wallet, digest, good)
+    assert not stranger.wallet_signed(wallet, digest, bad)
+    assert not stranger.wallet_signed(node.keys["payer"].address, digest, good), "an account without code says nothing"
+    assert not stranger.wallet_signed(node.token, digest, good), "another contract"
+    with pytest.raises(EscrowError, match=r"^E-payer-signature:"):
+        stranger.release(terms, SignedRelease(release=release, signature=bad))
+    assert stranger.release(terms, SignedRelease(release=release, signature=good)) is not None
+    assert stranger.state(job_id) is JobState.RELEASED
+    assert paid(node, terms) == before + AMOUNT
 
 
 def test_a_transfer_call_needs_no_escrow(fresh: Node) -> None:

@@ -22,7 +22,8 @@ VERIFIER = Address(b"\x7e" * 20)
 
 @dataclass
 class SimulatedEscrow:
-    """Set `time`; `down` makes every verb fail as a silent node does; `calls` lists the verbs that were mined."""
+    """Set `time`; `down` makes every verb fail as a silent node does; `calls` lists the verbs that were mined;
+    `wallets` are payers that are contracts."""
 
     time: int
     domain: Domain = field(default_factory=lambda: escrow_domain(31337, ESCROW))
@@ -33,6 +34,7 @@ class SimulatedEscrow:
     down: bool = False
     verifier_good: bool = True
     deployed: bool = True
+    wallets: dict[Address, bytes] = field(default_factory=dict)
 
     def check(self) -> None:
         if self.down:
@@ -56,6 +58,11 @@ class SimulatedEscrow:
 
     def verifier_accepts(self, verifier: Address, calldata: bytes, *, gas_cap: int) -> bool:  # noqa: ARG002 - the port's signature
         return self.verifier_good
+
+    def wallet_signed(self, wallet: Address, digest: Bytes32, signature: bytes) -> bool:
+        """A wallet takes the one signature that it is set to, over any digest."""
+        self.check()
+        return len(digest) == 32 and self.wallets.get(wallet) == bytes(signature)
 
     def fund(self, terms: JobTerms) -> None:
         self._move(terms, Verb.FUND)

@@ -48,6 +48,7 @@ from verifier.statement.scalars import (
     Text,
     Timestamp,
     Uint256,
+    WalletSignature,
 )
 from verifier.statement.terms import (
     Acceptance,
@@ -81,6 +82,7 @@ _SCALARS: dict[type, st.SearchStrategy[Any]] = {
     TensorInt: st.integers(-(FIELD_MODULUS // 2), FIELD_MODULUS // 2).map(TensorInt),
     Bytes32: st.binary(min_size=32, max_size=32).map(Bytes32),
     Address: st.binary(min_size=20, max_size=20).map(Address),
+    WalletSignature: st.binary(max_size=200).map(WalletSignature),
     Signature: st.tuples(_ORDER, _ORDER, st.sampled_from((27, 28))).map(
         lambda rsv: Signature(rsv[0].to_bytes(32) + rsv[1].to_bytes(32) + bytes([rsv[2]]))
     ),

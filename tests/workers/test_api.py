@@ -12,8 +12,8 @@ from verifier.errors import CircuitError, ServiceError
 from verifier.evm import signed_by
 from verifier.payer.inputs import encode_tensors
 from verifier.statement import canonical
-from verifier.statement.scalars import Address, Bytes32, Count, TensorInt, Timestamp, Uint256
-from verifier.statement.terms import Acceptance, SignedQuote, SignedTerms
+from verifier.statement.scalars import Address, Bytes32, Count, TensorInt, Timestamp, Uint256, WalletSignature
+from verifier.statement.terms import Acceptance, SignedQuote, SignedRelease, SignedTerms
 from workers import jobs
 from workers.api import RateLimit
 from workers.jobs import JobState
@@ -231,6 +231,29 @@ def test_a_release_counts_only_from_the_payer_and_for_these_instances(client: ht
         assert client.post(path, content=canonical.encode(good)).json()["release"] is True
     shop.sweeper().sweep()
     assert shop.escrow.calls == ["fund", "release"]
+
+
+@pytest.mark.parametrize("signature", [b"", b"\x5a" * 65, b"\x5a" * 2048], ids=len)
+def test_a_wallet_contracts_release_counts_where_the_chain_says_so(
+    client: httpx.Client, shop: Shop, signature: bytes
+) -> None:
+    """ERC-1271: a Safe's or a passkey's signature has any length; what another contract says counts for nothing."""
+    job = _proved(client, shop)
+    path = f"/v1/jobs/{job.job_id}/release"
+    given = canonical.encode(SignedRelease(release=shop.release(job).release, signature=WalletSignature(signature)))
+    shop.escrow.wallets = {PAYEE: signature}
+    assert code(client.post(path, content=given)) == "W-release-signature"
+    shop.escrow.wallets = {job.terms.payer: signature}
+    shop.escrow.down = True
+    answer = client.post(path, content=given)
+    assert (answer.status_code, code(answer)) == (503, "E-rpc-unreachable"), "a silent node decides nothing"
+    shop.escrow.down = False
+    assert client.post(path, content=given).json()["release"] is True
+    shop.sweeper().sweep()
+    assert shop.escrow.calls == ["fund", "release"]
+    kept = shop.now(job).release
+    assert kept is not None
+    assert bytes(kept.signature) == signature
 
 
 def test_a_release_after_the_close_changes_nothing(client: httpx.Client, shop: Shop) -> None:

@@ -20,7 +20,7 @@ from verifier.payment.gate import Funding
 from verifier.payment.outbox import Call, Outbox
 from verifier.payment.states import JobState
 from verifier.statement.eip712 import Domain, escrow_domain
-from verifier.statement.scalars import Address, Bytes32, Count, Signature, Timestamp, Uint256
+from verifier.statement.scalars import Address, Bytes32, Count, Signature, Timestamp, Uint256, WalletSignature
 from verifier.statement.terms import JobTerms, ProofRule, SignedRelease
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ PROOF_GAS = 200_000
 """Gas beside the rule's gas_cap and the calldata that `release_by_proof` needs (measured; `escrow.vy`)."""
 TRANSACTION_GAS_LIMIT = 16_777_216
 """No transaction may have more (EIP-7825)."""
+WALLET_GAS = 500_000
+"""What the escrow gives a wallet contract to check a signature (`escrow.vy`)."""
+_MAGIC = bytes.fromhex("1626ba7e") + bytes(28)
 _FUNDED_BY = ("fund", "fund_with_permit")
 _CLOSED = {"release": JobState.RELEASED, "reclaim": JobState.RECLAIMED, "decline": JobState.DECLINED}
 
@@ -149,6 +152,21 @@ class Escrow:
             return self._chain.call(verifier, calldata, gas=gas) == (1).to_bytes(32)
         except EscrowError:
             return False
+
+    def wallet_signed(self, wallet: Address, digest: Bytes32, signature: WalletSignature) -> bool:
+        """Whether a contract says by ERC-1271, under the escrow's own gas cap, that it signed a digest.
+
+        False for an account without code. What a wallet says now it may not say when the release is mined: the proof
+        closes the job all the same.
+        """
+        if not self._chain.code(wallet):
+            return False
+        call = encode_call("isValidSignature(bytes32,bytes)", digest, signature)
+        try:
+            answer = self._chain.call(wallet, call, sender=self.address, gas=WALLET_GAS + intrinsic_gas(call))
+        except EscrowError:
+            return False
+        return answer[:32] == _MAGIC
 
     def holds_code(self, address: Address, code: bytes) -> bool:
         """Whether an address of this chain holds exactly this code."""

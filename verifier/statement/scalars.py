@@ -148,7 +148,16 @@ class Address(HexBytes):
     SIZE = 20
 
 
-class Signature(HexBytes):
+class WalletSignature(HexBytes):
+    """What a payer signs with: a key's signature, or whatever a wallet contract takes (ERC-1271), up to 2,048 bytes.
+
+    Which of them it is, and whether it is good, only the chain can say.
+    """
+
+    MAX_SIZE = 2048
+
+
+class Signature(WalletSignature):
     """An ECDSA signature r || s || v in its one encoding: 65 bytes, s in the lower half (EIP-2), v 27 or 28."""
 
     SIZE = 65

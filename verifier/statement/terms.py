@@ -10,7 +10,7 @@ from verifier.errors import VerifierError
 from verifier.keccak import keccak256
 from verifier.statement.eip712 import Domain, hash_struct, signing_digest
 from verifier.statement.manifest import CircuitManifest
-from verifier.statement.scalars import Address, Bytes32, Count, Signature, Text, Timestamp, Uint256
+from verifier.statement.scalars import Address, Bytes32, Count, Signature, Text, Timestamp, Uint256, WalletSignature
 
 GAS_STEP = 10_000
 """The gas cap is rounded up to this step, so that it does not leak how a gas figure was measured."""
@@ -167,7 +167,7 @@ class SignedRelease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """A release with the payer's signature, as the provider receives and submits it."""
 
     release: Release
-    signature: Signature
+    signature: WalletSignature
 
 
 def input_commitment(words: bytes) -> Bytes32:
