@@ -178,7 +178,7 @@ def evidence(raw: bytes) -> None:
 
 def rlp_parts(raw: bytes) -> None:
     """Header, transaction, receipt and trie nodes of any bytes, past the hashes that bind them."""
-    if not raw:
+    if len(raw) < 2:  # a trie has no empty values: `_look_up` refuses them
         return
     reader = (chain_evidence._header, chain_evidence._transaction, chain_evidence._logs)[raw[0] % 3]
     ours(reader)(raw[1:])
