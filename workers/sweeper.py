@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,7 @@ class Sweeper:
     limits: Limits
     clock: Callable[[], int]
     owner: str = field(default_factory=process_name)
+    at_once: int = 1
 
     def run(self, stop: Event) -> None:
         """Sweep until told to stop. A failure is logged and the next sweep tries again."""
@@ -84,16 +86,22 @@ class Sweeper:
         if not self.store.hold_role(ROLE, self.owner, now=now, until=now + self.limits.role):
             return done
         empty = self._queue_empty()
-        for job in self.store.watched(now=now, recheck=self.limits.recheck):
-            try:
-                done.update(self._advance(job, queue_empty=empty))
-            except OpgateError as error:
-                log.warning("step failed", job_id=str(job.job_id), code=error.code, error=str(error)[:500])
+        watched = self.store.watched(now=now, recheck=self.limits.recheck)
+        with ThreadPoolExecutor(self.at_once, thread_name_prefix=ROLE) as pool:
+            for steps in pool.map(lambda job: self._try_to_advance(job, queue_empty=empty), watched):
+                done.update(steps)
         self._send_owed()
         self._send_canary()
         self.store.forget_sent(before=now - self.limits.recheck)
         self.store.mark(SWEPT, now=self.clock())
         return done
+
+    def _try_to_advance(self, job: Job, *, queue_empty: bool) -> list[Step]:
+        try:
+            return self._advance(job, queue_empty=queue_empty)
+        except OpgateError as error:
+            log.warning("step failed", job_id=str(job.job_id), code=error.code, error=str(error)[:500])
+            return []
 
     def _advance(self, job: Job, *, queue_empty: bool) -> list[Step]:
         """Steps until there is nothing more to do; one that comes twice waits for the next pass."""

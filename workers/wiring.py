@@ -64,6 +64,7 @@ def make_sweeper(settings: Settings, workshop: Workshop, escrow: EscrowClient) -
         archive=workshop.archive,
         limits=settings.limits,
         clock=now,
+        at_once=Patience().in_flight // 2,
     )
 
 

@@ -153,7 +153,7 @@ class Shop:
             payee=PAYEE,
         )
 
-    def sweeper(self, owner: str = "sweeper:1") -> Sweeper:
+    def sweeper(self, owner: str = "sweeper:1", *, at_once: int = 1) -> Sweeper:
         return Sweeper(
             store=self.store,
             escrow=self.escrow,
@@ -162,6 +162,7 @@ class Shop:
             limits=self.settings.limits,
             clock=lambda: self.time,
             owner=owner,
+            at_once=at_once,
         )
 
     def pass_time(self, seconds: int) -> None:

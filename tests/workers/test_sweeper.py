@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,9 @@ from workers.prover_process import run_prover
 from workers.workshop import keep_valid
 
 if TYPE_CHECKING:
+    from tests.simulators.escrow import SimulatedEscrow
     from tests.workers.shop import Shop
+    from verifier.statement.terms import JobTerms, SignedRelease
     from workers.jobs import Job
 
 
@@ -152,6 +155,25 @@ def test_a_silent_broker_holds_up_no_closing(shop: Shop) -> None:
     shop.broker.down = False
     shop.sweeper().sweep()
     assert shop.broker.sent >= 1
+
+
+def test_closings_at_one_deadline_are_under_way_together(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trap: each waits for its block before the next is sent, and the last ones come after the deadline."""
+    closing = [shop.queued() for _ in range(4)]
+    for job in closing:
+        shop.service().deliver(job.job_id, shop.bundle(job))
+        shop.service().release(job.job_id, canonical.encode(shop.release(job)))
+    together = threading.Barrier(len(closing))
+    release = type(shop.escrow).release
+
+    def at_once(escrow: SimulatedEscrow, terms: JobTerms, signed: SignedRelease) -> None:
+        together.wait(timeout=30)
+        release(escrow, terms, signed)
+
+    monkeypatch.setattr(type(shop.escrow), "release", at_once)
+    done = shop.sweeper(at_once=len(closing)).sweep()
+    assert done[Step.RELEASE] == done[Step.SETTLE] == len(closing)
+    assert {shop.now(job).state for job in closing} == {JobState.CLOSED_BY_SIGNATURE}
 
 
 def test_a_chain_that_fails_one_verb_is_asked_again(shop: Shop) -> None:
