@@ -43,7 +43,9 @@ class Chains(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class CircuitRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is asked of one circuit, or under the name ``*`` of any other.
 
-    `max_error` and `min_agreement` ask for a fidelity certificate by a key in `records.owners`. `owners` asks that one
+    `max_error` and `min_agreement` ask for a fidelity certificate by a key in `records.owners`. `max_acceptance_error`
+    asks for one with an acceptance set, by a key in `records.owners` or `records.keys`: against quantisation backdoors
+    an own key is best, since an owner chooses the set that it likes (`opgate circuit accept`). `owners` asks that one
     of them attested this circuit, whatever the assurance: a rebuild shows that code is some model, not whose. `srs`
     lists the kinds taken; a development SRS is taken only on `dev_chains` besides. Absent, neither is asked.
     """
@@ -54,6 +56,8 @@ class CircuitRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     min_samples: Count = Count(1)
     visibility: tuple[Literal["public", "hashed"], ...] = ("public", "hashed")
     ezkl_versions: tuple[Text, ...] = (Text("23.0.5"),)
+    max_acceptance_error: Measure | None = None
+    min_acceptance_samples: Count | None = None
     owners: tuple[Address, ...] | None = None
     srs: tuple[SrsKind, ...] | None = None
 
@@ -137,7 +141,7 @@ class Policy(
         """The policy of a TOML file, or of the canonical JSON that an archive keeps (``.json``)."""
         raw = read_regular(path, limit=MAX_POLICY_BYTES)
         if path.suffix == ".json":
-            return canonical.decode(cls, raw, where=str(path))
+            return canonical.decode(cls, raw, where=str(path), complete=False)
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:

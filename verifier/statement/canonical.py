@@ -67,14 +67,23 @@ def load_foreign(raw: bytes, *, where: str) -> Any:
         raise VerifierError("V0-json", "this is no JSON", where=where, found=str(error)[:200]) from error
 
 
-def decode(kind: type[T], raw: bytes, *, where: str, limit: int = MAX_BYTES) -> T:
-    """The struct of canonical bytes; V0-schema where fields are missing, unknown, null, of another type or range."""
+def decode(kind: type[T], raw: bytes, *, where: str, limit: int = MAX_BYTES, complete: bool = True) -> T:
+    """The struct of canonical bytes; V0-schema where fields are missing, unknown, null, of another type or range.
+
+    Complete, the bytes are those that encoding the struct gives: msgspec also takes a struct without its tag, and one
+    without a field that has a default, which is right for what people write, such as a policy.
+    """
     value = parse(raw, where=where, limit=limit)
     if b"null" in raw and _has_null(value):
         raise VerifierError(
             "V0-schema", "null is no value", where=where, expected="a field that is absent is left out", found="null"
         )
-    return from_builtins(kind, value, where=where)
+    decoded = from_builtins(kind, value, where=where)
+    if complete and encode(decoded) != raw:
+        raise VerifierError(
+            "V0-schema", f"this is no whole {kind.__name__}", where=where, expected="each field, and its schema"
+        )
+    return decoded
 
 
 def from_builtins(kind: type[T], value: object, *, where: str) -> T:
