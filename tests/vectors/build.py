@@ -19,10 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.vectors.cases import read_base, write_cases
 from tests.vectors.prove import prove_digits, prove_foreign, prove_kinds
+from tests.vectors.sweeps import prepare, write_sweeps
 
 HERE = Path(__file__).resolve().parent
 BASE = HERE / "base"
-CASES = HERE / "cases"
+PARTS = ("cases", "sweeps")
 PROVERS = {"digits": prove_digits, "kinds": prove_kinds, "foreign": prove_foreign}
 
 
@@ -34,16 +35,23 @@ def main() -> int:
     asked = arguments.parse_args()
     for part in asked.prove:
         PROVERS[part](BASE)
+    if not asked.check:
+        prepare(read_base(BASE), BASE)
     with tempfile.TemporaryDirectory() as name:
-        made = Path(name) / "cases"
-        count = write_cases(read_base(BASE), made)
+        made, base = Path(name), read_base(BASE)
+        count = write_cases(base, made / "cases") + write_sweeps(base, BASE, made / "sweeps")
         if asked.check:
-            wrong = sorted(differences(filecmp.dircmp(made, CASES), Path()))
+            wrong = [
+                str(found)
+                for part in PARTS
+                for found in sorted(differences(filecmp.dircmp(made / part, HERE / part), Path(part)))
+            ]
             print("\n".join(wrong) or f"{count} vectors are as build.py makes them")
             return 1 if wrong else 0
-        shutil.rmtree(CASES, ignore_errors=True)
-        shutil.copytree(made, CASES)
-    print(f"{count} vectors in {CASES}")
+        for part in PARTS:
+            shutil.rmtree(HERE / part, ignore_errors=True)
+            shutil.copytree(made / part, HERE / part)
+    print(f"{count} vectors in {HERE}")
     return 0
 
 

@@ -362,19 +362,19 @@ def _policies(base: Base) -> dict[str, Case]:
 def _codes(base: Base) -> dict[str, Case]:
     """Pinned code that is no verifier: whatever the records say, calling it decides. The circuit is small."""
     small, circuit = base.small, base.circuit_of(base.small)
-    cases = {}
-    for name, (code, verdict) in CODES.items():
-        bundle, made = pinned(small, circuit, bytes.fromhex(code))
+    cases: dict[str, Case] = {}
+    code: str | None
+    for name, (source, verdict) in CODES.items():
+        bundle, made = pinned(small, circuit, bytes.fromhex(source))
         title = f"{(verdict or 'V')[1] if verdict else 'valid'}_pinned_code_{name}"
         cases[title] = Case(canonical.encode(bundle), verdict, circuits=only(bundle, made))
-    for name, gas, code in (
+    for name, gas, refused in (
         ("gas_above_the_escrows", 12_800_001, "V2-gas"),
         ("gas_at_the_escrows", 12_800_000, "V7-proof"),
         ("gas_zero", 0, "V7-proof"),
     ):
-        evm = replace(circuit.manifest.evm, gas=Count(gas))
-        bundle, made = pinned(small, circuit, circuit.code, evm=evm)
-        cases[f"{code[1]}_pinned_{name}"] = Case(canonical.encode(bundle), code, circuits=only(bundle, made))
+        bundle, made = pinned(small, circuit, circuit.code, evm=_with_gas(circuit, gas))
+        cases[f"{refused[1]}_pinned_{name}"] = Case(canonical.encode(bundle), refused, circuits=only(bundle, made))
     transient = "600160005d" + ONE  # TSTORE is a write: refused in a static call on every revision
     loads = "60005c50" + ONE  # TLOAD, which CANCUN brought
     for revision, source, code in (

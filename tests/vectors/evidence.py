@@ -102,7 +102,8 @@ class Block:
         trie = HexaryTrie({})
         for index in range(self.transactions):
             trie[rlp.encode(index)] = value if index == self.index else b"\x02" + bytes([index % 256]) * 40
-        return trie.root_hash, tuple(rlp.encode(node) for node in trie.get_proof(rlp.encode(self.index)))
+        path: Any = trie.get_proof(rlp.encode(self.index))  # type: ignore[no-untyped-call] # it has no types
+        return trie.root_hash, tuple(rlp.encode(node) for node in path)
 
 
 def closed_by(bundle: ProofBundle, block: Block) -> ProofBundle:

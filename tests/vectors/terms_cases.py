@@ -104,6 +104,7 @@ def terms_cases(base: Base) -> dict[str, Case]:
 def _signature_cases(base: Base) -> dict[str, Case]:
     """Step 3: signatures of somebody else, over something else, or in another domain."""
     job, other, domain = base.job, base.other_job, base.job.domain
+    assert job.receipt is not None
     swapped = replace(job, acceptance=job.delivery, delivery=job.acceptance)
     elsewhere = {
         "chain": replace(domain, chain_id=Count(1)),
