@@ -69,6 +69,7 @@ def build_command(
     """
     from circuits.bench import read_machine  # noqa: PLC0415 - numpy and onnxruntime only where a circuit is built
     from circuits.build import Wishes, build  # noqa: PLC0415 - the same
+    from circuits.check.gate import require_yes  # noqa: PLC0415 - the same
     from circuits.ezkl_runner import Limits  # noqa: PLC0415 - the same
     from verifier.payment.keys import load_key  # noqa: PLC0415 - eth_account only where something is signed
 
@@ -79,6 +80,7 @@ def build_command(
     )
     machine = read_machine(machine_file(home))
     with steps(as_json=as_json) as progress:
+        require_yes(model, data, progress)
         built = build(
             model,
             data,

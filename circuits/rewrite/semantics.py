@@ -161,8 +161,10 @@ def _recurrent(  # noqa: C901, PLR0912 - seven optional inputs and two direction
             inputs.append(part)
         while inputs and not inputs[-1]:
             inputs.pop()
-        outputs = [editor.name("sequence"), *(editor.name("last") for _ in range(_STATES[node.op_type]))]
-        layer = helper.make_node(node.op_type, inputs, outputs, name=node.name)
+        wanted = [bool(each) for each in (*node.output, "", "", "")][: 1 + _STATES[node.op_type]]
+        outputs = [editor.name("state") if is_wanted else "" for is_wanted in wanted]
+        name = f"{node.name}_backward" if is_backward else node.name
+        layer = helper.make_node(node.op_type, inputs, list(outputs), name=name)
         share = len(activations) // ways
         for each in node.attribute:
             if each.name == "activations":
@@ -172,7 +174,7 @@ def _recurrent(  # noqa: C901, PLR0912 - seven optional inputs and two direction
             elif each.name != "direction":
                 layer.attribute.append(each)
         nodes.append(layer)
-        if is_backward:
+        if is_backward and outputs[0]:
             forward = editor.name("forward")
             nodes.append(helper.make_node("Gather", [outputs[0], backward], [forward], axis=0))
             outputs[0] = forward
