@@ -160,6 +160,29 @@ def test_a_stuck_node_is_refused_where_blocks_come_by_themselves(
     assert outbox.history() == []
 
 
+@pytest.mark.parametrize("stuck", [0, 1])
+def test_a_stuck_node_does_not_keep_a_provider_from_its_payment(
+    dev_node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stuck: int
+) -> None:
+    """With one of two enough, the stuck one is left out; where both must speak, nothing moves."""
+    monkeypatch.setattr(chain_module, "ON_DEMAND_CHAINS", frozenset())
+    terms = dev_node.terms()
+    dev_node.fund(terms)
+    urls = (dev_node.chain.rpc.source, f"http://localhost:{dev_node.port}")
+    for quorum in (2, 1):
+        with Chain(urls[0], chain_id=31337, second_url=urls[1], quorum=quorum, lag_s=0.3) as chain:
+            stale = {"eth_getBlockByNumber": _shift(-3600), "eth_call": lambda _: "0x" + bytes(32).hex()}
+            lie(monkeypatch, chain, stuck, stale)
+            outbox = Outbox(tmp_path / "outbox.sqlite", chain, dev_node.keys["provider"])
+            escrow = Escrow(chain, dev_node.escrow, dev_node.token, outbox)
+            if quorum == 2:
+                with _refused("E-rpc-(stale|disagree)"):
+                    escrow.release(terms, dev_node.signed_release(terms))
+            else:
+                assert escrow.release(terms, dev_node.signed_release(terms)) is not None
+    assert dev_node.client("payer").state(dev_node.job_id(terms)) is JobState.RELEASED
+
+
 def _shift(seconds: int) -> Lie:
     return lambda block: block | {"timestamp": hex(int(block["timestamp"], 16) + seconds)}
 

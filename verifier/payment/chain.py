@@ -138,6 +138,13 @@ class Chain:
             UndecidedError: E-rpc-stale where the newest block is too old, E-rpc-time where it is far in the future,
                 E-rpc-disagree where two nodes are on different branches, E-rpc-….
         """
+        if self.chain_id not in ON_DEMAND_CHAINS:
+            self.rpc.leave_out(
+                lambda block: time.time() - _head(block).timestamp > self._max_head_age_s,
+                "eth_getBlockByNumber",
+                "latest",
+                False,
+            )
         self._ask_chain_id(self.chain_id)
         head = self.head()
         if self.chain_id not in ON_DEMAND_CHAINS:

@@ -5,11 +5,15 @@ No contract and no transaction is known here.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from verifier.errors import EscrowError, OpgateError, UndecidedError
 from verifier.payment.rpc import JsonRpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LAG_S = 10.0
 """How long two nodes are asked again before their different answers count as a disagreement: one may be some blocks
@@ -35,6 +39,7 @@ class Nodes:
                 "E-rpc-url", "the second node is the first one", where=self._all[0].source, do="Name another's node."
             )
         self._quorum, self._lag_s = min(quorum, len(self._all)), lag_s
+        self._asked = self._all
 
     @property
     def source(self) -> str:
@@ -43,8 +48,8 @@ class Nodes:
 
     @property
     def count(self) -> int:
-        """How many nodes there are."""
-        return len(self._all)
+        """How many nodes are asked."""
+        return len(self._asked)
 
     def close(self) -> None:
         """Close the connections."""
@@ -57,14 +62,27 @@ class Nodes:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def leave_out(self, is_stuck: Callable[[Any], bool], method: str, *parameters: object) -> None:
+        """Ask no node whose answer says that it is stuck, until the next look; none is left out below the quorum."""
+        self._asked = self._all
+        if self._quorum == len(self._all):
+            return
+        fit = []
+        for node in self._all:
+            with contextlib.suppress(OpgateError):
+                if not is_stuck(node.call(method, *parameters)):
+                    fit.append(node)
+        if len(fit) >= self._quorum:
+            self._asked = tuple(fit)
+
     def call(self, method: str, *parameters: object) -> Any:
         """The first node's answer, or the second's where the first is silent; errors as `JsonRpc.call`."""
         try:
-            return self._all[0].call(method, *parameters)
+            return self._asked[0].call(method, *parameters)
         except UndecidedError as error:
             if self.count == 1 or error.code not in _SILENT:
                 raise
-            return self._all[1].call(method, *parameters)
+            return self._asked[1].call(method, *parameters)
 
     def each(self, method: str, *parameters: object) -> list[Any]:
         """What every node that is not silent answers, in their order; E-rpc-… where fewer than the quorum answer.
@@ -74,7 +92,7 @@ class Nodes:
         if self.count == 1:
             return [self.call(method, *parameters)]
         answers, silent = [], None
-        for node in self._all:
+        for node in self._asked:
             try:
                 answers.append(node.call(method, *parameters))
             except UndecidedError as error:
@@ -108,7 +126,7 @@ class Nodes:
                 raise UndecidedError(
                     "E-rpc-disagree",
                     "two nodes say different things, so nothing is decided",
-                    where=f"{method} at {' and '.join(node.source for node in self._all)}",
+                    where=f"{method} at {' and '.join(node.source for node in self._asked)}",
                     expected=str(first)[:120],
                     found=str(outcomes[1])[:120],
                     do="One is wrong or behind: find out which, and name another.",
@@ -130,7 +148,7 @@ class Nodes:
         """What each node answers or refuses with, and the last silence."""
         outcomes: list[Any] = []
         silent = None
-        for node in self._all:
+        for node in self._asked:
             try:
                 outcomes.append(node.call(method, *parameters))
             except EscrowError as error:
