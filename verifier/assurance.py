@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from verifier.evm import signed_by
 from verifier.statement.certificates import (
+    Acceptance,
     CircuitAttestation,
     CompileRecord,
     FidelityCertificate,
@@ -58,6 +59,13 @@ def fidelity_certificates(circuit: Circuit, policy: Policy) -> tuple[FidelityCer
     """The fidelity certificates of this circuit that are signed by one of the policy's owners."""
     records = _trusted(circuit, policy.records.owners)
     return tuple(record for record in records if isinstance(record, FidelityCertificate))
+
+
+def acceptances(circuit: Circuit, policy: Policy) -> tuple[Acceptance, ...]:
+    """The acceptance sets in fidelity certificates of this circuit by the policy's owners or its record keys."""
+    records = _trusted(circuit, (*policy.records.keys, *policy.records.owners))
+    found = [record.acceptance for record in records if isinstance(record, FidelityCertificate)]
+    return tuple(each for each in found if each is not None)
 
 
 def stated_models(circuit: Circuit, policy: Policy) -> tuple[tuple[Address, str], ...]:

@@ -20,7 +20,7 @@ import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from verifier.assurance import ORDER
+from verifier.assurance import ORDER, acceptances
 from verifier.basis import Basis
 from verifier.errors import OpgateError, UndecidedError, VerifierError
 from verifier.evm import run_verifier, signed_by
@@ -251,6 +251,7 @@ def check_signatures(case: _Case) -> None:
 def check_fidelity(deal: _Deal) -> None:
     """Step 4: an owner's certificate says that the circuit is as close to the model as the policy asks."""
     rule = _rule(deal)
+    _check_acceptance(deal, rule)
     if rule.max_error is None and rule.min_agreement is None:
         return
     certificates = deal.basis.certificates
@@ -270,6 +271,24 @@ def check_fidelity(deal: _Deal) -> None:
         "the circuit is certified to be less faithful than the policy asks",
         f"error <= {rule.max_error}, agreement >= {rule.min_agreement}, samples >= {rule.min_samples}",
         f"error {best.max_error}, agreement {best.agreement}, samples {best.samples}",
+    )
+
+
+def _check_acceptance(deal: _Deal, rule: CircuitRule) -> None:
+    """Float model against circuit on a set chosen by somebody the policy names: against quantisation backdoors."""
+    if rule.max_acceptance_error is None and rule.min_acceptance_samples is None:
+        return
+    limit = None if rule.max_acceptance_error is None else Decimal(rule.max_acceptance_error)
+    fewest = int(rule.min_acceptance_samples or 1)
+    found = acceptances(deal.basis.circuit, deal.basis.policy)
+    if any(each.samples >= fewest and (limit is None or Decimal(each.max_error) <= limit) for each in found):
+        return
+    best = min(found, key=lambda each: Decimal(each.max_error), default=None)
+    _no(
+        "V4-acceptance",
+        "no acceptance set by a key that the policy names meets it",
+        f"error <= {rule.max_acceptance_error} on {fewest} samples or more",
+        f"error {best.max_error} on {best.samples}" if best is not None else "none",
     )
 
 

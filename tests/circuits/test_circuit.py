@@ -146,14 +146,19 @@ def altered_circuit(tiny: Built, out: Path, change: Callable[[dict[str, object]]
     return folder
 
 
-@pytest.mark.parametrize("name", ["model_output_scales", "model_input_scales", "input_types", "output_types"])
+@pytest.mark.parametrize(
+    "name", ["model_output_scales", "model_input_scales", "input_types", "output_types", "model_instance_shapes"]
+)
 def test_rebuild_finds_altered_settings_that_leave_the_key_as_it_is(tiny: Built, tmp_path: Path, name: str) -> None:
-    """Trap: scales and types can be altered with the verifying key unchanged, and `verify` still says True."""
+    """Trap: scales, types and shapes can be altered with the verifying key unchanged, and `verify` says True."""
 
     def change(value: dict[str, object]) -> None:
         old = value[name]
         assert isinstance(old, list)
-        value[name] = [13 + (old[0] == 13), *old[1:]] if isinstance(old[0], int) else ["Int", *old[1:]]
+        if isinstance(old[0], list):
+            value[name] = [list(reversed(old[0])), *old[1:]]
+        else:
+            value[name] = [13 + (old[0] == 13), *old[1:]] if isinstance(old[0], int) else ["Int", *old[1:]]
 
     folder = altered_circuit(tiny, tmp_path, change)
     assert folder.vk.read_bytes() == tiny.folder.vk.read_bytes()

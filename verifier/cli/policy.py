@@ -68,6 +68,8 @@ def _words(rule: CircuitRule) -> str:
     agreement = f"agreement at least {rule.min_agreement}" if rule.min_agreement is not None else "any agreement"
     inputs, versions = "/".join(rule.visibility), ", ".join(rule.ezkl_versions)
     samples = f" on at least {rule.min_samples} samples" if rule.max_error or rule.min_agreement else ""
+    if rule.max_acceptance_error is not None:
+        samples += f", acceptance error at most {rule.max_acceptance_error}"
     owners = f", attested by {_names(rule.owners)}" if rule.owners is not None else ""
     srs = f", SRS {'/'.join(rule.srs) or 'none'}" if rule.srs is not None else ""
     return (
