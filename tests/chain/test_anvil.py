@@ -137,6 +137,20 @@ def test_a_new_transaction_after_a_reorganisation_is_not_stuck_behind_a_gap(fres
     assert paid(node, jobs[0]) == before + 2 * AMOUNT
 
 
+def test_the_chains_finalized_tag_makes_final(fresh: Node) -> None:
+    """The trap: a count of blocks that means nothing on this chain; its own tag is asked where that is set."""
+    node, terms = fresh, funded(fresh)
+    provider = client(node, "provider", limits=Limits(patience_s=2, confirmations=None))
+    mined = provider.release(terms, node.signed_release(terms))
+    assert mined is not None
+    outbox = Outbox(node.folder / "outbox.sqlite", node.chain, node.keys["provider"], limits=Limits(confirmations=None))
+    for blocks, state in (("0x1", "mined"), ("0x60", "final")):
+        ask(node.port, "anvil_mine", blocks)
+        outbox.resume()
+        assert [row["state"] for row in outbox.history()] == [state]
+    assert node.chain.head("finalized").number >= mined.block_number
+
+
 def test_what_the_mempool_drops_is_sent_again(fresh: Node) -> None:
     node, terms = fresh, funded(fresh)
     before, provider = paid(node, terms), client(node, "provider", limits=Limits(patience_s=0.4, raises=9))

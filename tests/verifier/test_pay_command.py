@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from rich.console import Console
 
 from tests.vectors.cases import read_base
+from tests.vectors.keys import PAYEE, PROVIDER
 from verifier.cli import pay, waiting
 from verifier.cli.root import run
-from verifier.errors import EXIT_USAGE, UndecidedError
+from verifier.errors import EXIT_DONE, EXIT_REFUSED, EXIT_USAGE, UndecidedError
+from verifier.payer.history import Step
 from verifier.statement.terms import SignedTerms
 
 if TYPE_CHECKING:
@@ -58,6 +63,70 @@ def test_a_state_is_a_word_or_unknown(said: object, monkeypatch: pytest.MonkeyPa
     assert waiting.wait_for_bundle(parts.console, parts, remote, parts, quiet=False) == "failed"
     printed = cast("io.StringIO", parts.console.file).getvalue()
     assert "\x1b[2Kclosed" not in printed
+
+
+class ClosedPayer:
+    """A payer whose one job the chain closed by proof while it looked elsewhere; it lists what it is asked to do."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.job = SimpleNamespace(job_id=BASE.job.job_id, closed_by=None)
+        self.ledger = SimpleNamespace(jobs=lambda: [self.job])
+
+    def settle(self, job: Any, *, now: int) -> Any:
+        assert now > 0
+        self.asked.append("settle")
+        return SimpleNamespace(job_id=job.job_id, closed_by="proof")
+
+    def reclaim(self, _: Any) -> None:
+        self.asked.append("reclaim")
+
+    def state(self, _: Any) -> Any:
+        return SimpleNamespace(name="RELEASED")
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> ClosedPayer:
+    payer = ClosedPayer()
+    step = Step("released by proof", 7, "0x" + "ab" * 32, 587_228, 10**14, 5 * 10**18)
+    monkeypatch.setattr(pay, "open_payer", lambda *_: nullcontext(payer))
+    monkeypatch.setattr(pay, "history", lambda *_: [step])
+    return payer
+
+
+COMMAND = ["pay", "--rpc-url", "http://127.0.0.1:1", "--home", "nowhere"]
+
+
+def test_a_reclaim_of_what_a_proof_closed_archives_how_and_says_so(
+    closed: ClosedPayer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The trap: the payer who comes late is told of a state, and its archive never holds the proof that paid."""
+    assert run([*COMMAND, "reclaim", str(BASE.job.job_id)]) == EXIT_REFUSED
+    assert closed.asked == ["settle"]
+    shown = capsys.readouterr().err
+    assert "E-state" in shown
+    assert "closed by proof" in shown
+
+
+def test_status_without_a_job_settles_every_job(closed: ClosedPayer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*COMMAND, "status"]) == EXIT_DONE
+    (head, line) = capsys.readouterr().out.splitlines()
+    assert head == f"{BASE.job.job_id}  RELEASED"
+    for part in ("released by proof", "block 7", "0x" + "ab" * 32, "587,228 gas", "0.0001 ETH", "5 OPG"):
+        assert part in line
+    assert run([*COMMAND, "status", "--json"]) == EXIT_DONE
+    (row,) = json.loads(capsys.readouterr().out)["jobs"]
+    assert row["closed_by"] == "proof"
+    assert row["history"][0]["fee_wei"] == str(10**14)
+    assert closed.asked == ["settle", "settle"]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_provider_whose_hot_key_is_its_payee_is_warned_of(same: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """The trap: whoever enters the machine of the hot signer takes all that it has earned."""
+    quote: Any = SimpleNamespace(payee=PROVIDER.address if same else PAYEE.address, provider=PROVIDER.address)
+    pay._warn_of_one_key(quote)
+    assert ("hot key" in capsys.readouterr().err) == same
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b"[" * 100_000, b'{"rpc"'])
