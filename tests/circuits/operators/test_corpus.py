@@ -31,7 +31,6 @@ SHORT = (
     "MaxPool-one-s2-negative",
     "CumSum-10-axis2",
     "Cast-int",
-    "Pow--1.0-positive",
     "LSTM-reverse",
     "ScatterElements-plain-add",
 )
