@@ -10,6 +10,10 @@ bare_n  the same in one process a core, at the same time: what this machine give
 bulk    `verifier.bulk.verify_all` over files, one process a core: read, parse, steps 0-8; counted once all are up
 ezkl    `ezkl.verify` in a loop in one child, on proof files, settings, key and SRS that lie ready
 
+Rates are of the wall clock, which says nothing on a machine that others use as well (`load` far above 0 before a turn).
+`cpu_ms_bare` and `cpu_ms_bulk` are processor time for one verification, of all processes, without their start: what
+`bulk` can reach of cores x bare where it has the cores for itself is `cpu_share`, the one through the other.
+
 Written to benchmarks/results/verify.json, with the machine, the versions and the load.
 """
 
@@ -159,24 +163,24 @@ def _limits() -> Limits:
     return Limits(wall_seconds=600, threads=os.cpu_count() or 1)
 
 
-def bare(code: bytes, inputs: list[bytes], gas: int, count: int) -> float:
-    """Verifications a second of the loop that everything else is held against."""
+def bare(code: bytes, inputs: list[bytes], gas: int, count: int) -> tuple[float, float]:
+    """Verifications a second, and milliseconds of processor each, of the loop that everything else is held against."""
     evm = pyrevm.EVM(gas_limit=2**60, spec_id="SHANGHAI")
     evm.insert_account_info(str(CODE_AT), pyrevm.AccountInfo(code=code))
     caller, to, expected = str(ORIGIN), str(CODE_AT), (1).to_bytes(32)
-    started = time.perf_counter()
+    started, spent = time.perf_counter(), time.process_time()
     for index in range(count):
         answer = evm.message_call(caller, to, calldata=inputs[index % len(inputs)], gas=gas, is_static=True)
         if bytes(answer) != expected:
             raise SystemExit("the code refuses an honest proof")
-    return count / (time.perf_counter() - started)
+    return count / (time.perf_counter() - started), (time.process_time() - spent) * 1000 / count
 
 
 def bare_on_all(code: bytes, inputs: list[bytes], gas: int, count: int, cores: int) -> float:
     """The sum of the rates of as many bare loops as there are cores, at the same time."""
     with multiprocessing.get_context("spawn").Pool(cores) as pool:
         pool.starmap(bare, [(code, inputs, gas, 10)] * cores)  # every process is up and has pyrevm loaded
-        return sum(pool.starmap(bare, [(code, inputs, gas, count)] * cores, chunksize=1))
+        return sum(rate for rate, _ in pool.starmap(bare, [(code, inputs, gas, count)] * cores, chunksize=1))
 
 
 def bulk(prepared: Prepared, count: int, cores: int) -> dict[str, float]:
@@ -184,7 +188,7 @@ def bulk(prepared: Prepared, count: int, cores: int) -> dict[str, float]:
     files = ((str(index), prepared.bundles[index % PROOFS]) for index in range(count + cores))
     task = Task(str(prepared.folder.path.parent), canonical.encode(POLICY).decode(), "alarms")
     tally, memory = Tally(), {}
-    started = time.perf_counter()
+    started, spent = time.perf_counter(), _processor_seconds()
     first = 0.0
     for index, judged in enumerate(verify_all(task, files, jobs=cores, tally=tally)):
         if judged.verdict.outcome != "VALID":
@@ -200,7 +204,14 @@ def bulk(prepared: Prepared, count: int, cores: int) -> dict[str, float]:
         "mib_at_a_quarter": memory[count // 4],
         "mib_at_the_end": memory[count],
         "restarts": float(tally.restarts),
+        "cpu": _processor_seconds() - spent,
     }
+
+
+def _processor_seconds() -> float:
+    """Of this process and of all its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _resident() -> float:
@@ -241,12 +252,15 @@ def measure(prepared: Prepared, count: int, repeats: int, cores: int) -> dict[st
     gas = int(bundles[0].terms.rule.gas_cap) + 100_000
     turns: list[dict[str, float]] = []
     for turn in range(repeats):
-        one = bare(circuit.code, inputs, gas, count // 2)
+        load = os.getloadavg()[0]
+        one, cpu_bare = bare(circuit.code, inputs, gas, count // 2)
+        start = bulk(prepared, cores * 4, cores)["cpu"]
         found = bulk(prepared, count, cores)
+        cpu_bulk = (found.pop("cpu") - start) * 1000 / (count - cores * 4)
         each = bare_on_all(circuit.code, inputs, gas, count // cores, cores)
         ezkl = ezkl_loop(prepared, min(count, 100))
-        again = bare(circuit.code, inputs, gas, count // 2)
-        one = max(one, again)
+        again, cpu_again = bare(circuit.code, inputs, gas, count // 2)
+        one, cpu_bare = max(one, again), min(cpu_bare, cpu_again)
         turns.append(
             {
                 "bare": one,
@@ -257,7 +271,10 @@ def measure(prepared: Prepared, count: int, repeats: int, cores: int) -> dict[st
                 "of_bare_n": found["rate"] / each,
                 "of_ezkl": found["rate"] / ezkl,
                 "one_core_of_ezkl": found["rate"] / cores / ezkl,
-                "load": os.getloadavg()[0],
+                "cpu_ms_bare": cpu_bare,
+                "cpu_ms_bulk": cpu_bulk,
+                "cpu_share": cpu_bare / cpu_bulk,
+                "load": load,
             }
         )
         print(f"k={prepared.logrows} turn {turn + 1}:", {name: round(value, 2) for name, value in turns[-1].items()})

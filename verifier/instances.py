@@ -22,12 +22,16 @@ SELECTOR = bytes.fromhex("1e8e1e13")
 """keccak256("verifyProof(bytes,uint256[])")[:4], the entry of EZKL's verifier contract."""
 
 
-def claimed_words(bundle: ProofBundle) -> bytes:
-    """The words that the claim stands for, big-endian, 32 bytes each; counts and ranges are not checked."""
+def claimed_words(bundle: ProofBundle, job_id: Bytes32 | None = None) -> bytes:
+    """The words that the claim stands for, big-endian, 32 bytes each; counts and ranges are not checked.
+
+    `job_id` is the bundle's own, from whoever has computed it already.
+    """
+    job_id = job_id or bundle.job_id
     if bundle.input_hash is not None:
-        return words_of(bundle.job_id, int(bundle.input_hash).to_bytes(32), bundle.outputs, hashed=True)
+        return words_of(job_id, int(bundle.input_hash).to_bytes(32), bundle.outputs, hashed=True)
     inputs = to_words(tuple(chain.from_iterable(bundle.inputs or ())))
-    return words_of(bundle.job_id, inputs, bundle.outputs, hashed=False)
+    return words_of(job_id, inputs, bundle.outputs, hashed=False)
 
 
 def words_of(job_id: Bytes32, committed: bytes, outputs: tuple[tuple[TensorInt, ...], ...], *, hashed: bool) -> bytes:

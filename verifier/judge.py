@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec.structs import replace
 
 from verifier.basis import Basis
-from verifier.bundles import read_bundle
+from verifier.bundles import MAX_BUNDLE_BYTES, parse_bundle
 from verifier.circuit_store import CircuitStore
 from verifier.errors import OpgateError
+from verifier.files import read_regular
 from verifier.second_opinion import ask, load_engines, raise_alarm
+from verifier.statement.canonical import sha256
 from verifier.statement.scalars import Count, Text
 from verifier.statement.verdict import Verdict
 from verifier.verify import verify_on
@@ -72,19 +74,20 @@ class Judge:
     def judge(self, path: Path) -> Judgement:
         """Read and verify one file; bytes that cannot be read give a verdict too. Never raises an OpgateError."""
         try:
-            unverified_bundle = read_bundle(path)
+            raw = read_regular(path, limit=MAX_BUNDLE_BYTES)
+            unverified_bundle = parse_bundle(raw, where=str(path))
         except OpgateError as error:
             return Judgement(unread(error, "INVALID"))
-        return self.judge_bundle(unverified_bundle)
+        return self.judge_bundle(unverified_bundle, subject=sha256(raw))
 
-    def judge_bundle(self, unverified_bundle: ProofBundle) -> Judgement:
+    def judge_bundle(self, unverified_bundle: ProofBundle, *, subject: Bytes32 | None = None) -> Judgement:
         """Steps 1-8. Engines are asked only where a verdict hangs on them: a bundle of junk reaches none."""
         try:
             basis = self._basis(unverified_bundle.circuit_id)
         except OpgateError as error:
             # a circuit of ours that cannot be read says nothing about the bundle
             return Judgement(unread(error, "UNDECIDED"))
-        verdict = verify_on(basis, unverified_bundle)
+        verdict = verify_on(basis, unverified_bundle, subject=subject)
         if not self._engines or (verdict.outcome != "VALID" and verdict.code not in ("V7-proof", "V8-missing")):
             return Judgement(verdict)
         folder = self._store.folder(unverified_bundle.circuit_id)

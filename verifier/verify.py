@@ -99,15 +99,20 @@ def verify(bundle: ProofBundle, circuit: Circuit, policy: Policy, opinions: tupl
     return verify_on(Basis(circuit, policy), bundle, opinions)
 
 
-def verify_on(basis: Basis, bundle: ProofBundle, opinions: tuple[Opinion, ...] = ()) -> Verdict:
-    """As `verify`, on a circuit and policy whose own parts need not be computed again for each bundle."""
-    job_id, subject = bundle.job_id, canonical.digest(bundle)
+def verify_on(
+    basis: Basis, bundle: ProofBundle, opinions: tuple[Opinion, ...] = (), *, subject: Bytes32 | None = None
+) -> Verdict:
+    """As `verify`, on a circuit and policy whose own parts need not be computed again for each bundle.
+
+    `subject` is the sha256 of the bytes that the bundle was parsed from: its digest, since it has one encoding.
+    """
+    job_id, subject = bundle.job_id, subject or canonical.digest(bundle)
     checked = basis.checked(subject)
     assurance: Assurance | None = None
     try:
         assurance = basis.assurance
         deal = _Deal(bundle.terms, bundle.domain, bundle.circuit_id, basis)
-        case = _Case(deal, bundle, subject, job_id, opinions, claimed_words(bundle))
+        case = _Case(deal, bundle, subject, job_id, opinions, claimed_words(bundle, job_id))
         for step in STEPS:
             step(case)
     except Exception as error:  # noqa: BLE001 - whatever happens, money must see a verdict and never a traceback

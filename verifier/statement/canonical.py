@@ -79,7 +79,7 @@ def decode(kind: type[T], raw: bytes, *, where: str, limit: int = MAX_BYTES, com
             "V0-schema", "null is no value", where=where, expected="a field that is absent is left out", found="null"
         )
     decoded = from_builtins(kind, value, where=where)
-    if complete and encode(decoded) != raw:
+    if complete and to_builtins(decoded) != value:  # of which raw is the one encoding
         raise VerifierError(
             "V0-schema", f"this is no whole {kind.__name__}", where=where, expected="each field, and its schema"
         )

@@ -36,14 +36,7 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def separator(self) -> Bytes32:
         """The domain separator, equal to the escrow's DOMAIN_SEPARATOR()."""
-        kind = keccak256(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
-        return keccak256(
-            kind
-            + _word(Text, self.name)
-            + _word(Text, self.version)
-            + _word(Count, self.chain_id)
-            + _word(Address, self.verifying_contract)
-        )
+        return _separator(self)
 
 
 def escrow_domain(chain_id: int, escrow: Address) -> Domain:
@@ -60,6 +53,18 @@ def hash_struct(message: msgspec.Struct) -> Bytes32:
     """keccak256(typeHash || encoded fields), nested structs by their own hash."""
     fields = _fields(type(message))
     return keccak256(_type_hash(type(message)) + b"".join(_word(kind, getattr(message, name)) for name, kind in fields))
+
+
+@functools.lru_cache(maxsize=64)
+def _separator(domain: Domain) -> Bytes32:
+    kind = keccak256(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
+    return keccak256(
+        kind
+        + _word(Text, domain.name)
+        + _word(Text, domain.version)
+        + _word(Count, domain.chain_id)
+        + _word(Address, domain.verifying_contract)
+    )
 
 
 @functools.cache
