@@ -14,6 +14,7 @@ from verifier.policy import ANY, CircuitRule, Policy
 from verifier.srs import CEREMONY, CEREMONY_K1
 from verifier.statement import canonical
 from verifier.statement.certificates import (
+    Acceptance,
     CircuitAttestation,
     CompileRecord,
     FidelityCertificate,
@@ -256,7 +257,22 @@ def _fidelity(base: Base) -> dict[str, Case]:
         signed_record(replace(certificate, max_error=Measure("0.001"), agreement=Measure("0.1")), OWNER),
         signed_record(replace(certificate, max_error=Measure("3"), agreement=Measure("1")), OWNER),
     )
+    accepted = Acceptance(samples_sha256=OTHER, samples=Count(10), max_error=Measure("0.25"), agreement=Measure("0.5"))
+
+    def shows(code: str | None, under: dict[str, Any], key: Any = OWNER, acceptance: Any = accepted) -> Case:
+        return says(code, under, key, acceptance=acceptance)
+
+    limit = {"max_acceptance_error": Measure("0.25"), "min_acceptance_samples": Count(10)}
     return {
+        "4_no_acceptance_set": Case(raw, "V4-acceptance", policy=base.rule(min_acceptance_samples=Count(1))),
+        "4_acceptance_error_just_above": shows("V4-acceptance", {"max_acceptance_error": Measure("0.249")}),
+        "4_acceptance_one_sample_too_few": shows("V4-acceptance", {"min_acceptance_samples": Count(11)}),
+        "4_acceptance_by_stranger": shows("V4-acceptance", limit, STRANGER),
+        "4_acceptance_missing_and_error_asked": says(
+            "V4-acceptance", {**error, **limit}, max_error=Measure("0.1"), acceptance=None
+        ),
+        "valid_acceptance_at_limit": shows(None, limit),
+        "valid_acceptance_by_auditor": shows(None, limit, AUDITOR),
         "4_no_certificate": Case(raw, "V4-certificate", circuits=only(job, bare)),
         "4_certificate_by_stranger": says("V4-certificate", error, STRANGER),
         "4_certificate_by_auditor": says("V4-certificate", error, AUDITOR),

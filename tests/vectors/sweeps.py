@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.vectors.base import Base
 
 TIMES = ("fund_by", "deadline", "rebuilt_at", "attested_at", "compiled_at")
-MEASURES = ("prove_seconds", "max_error", "mean_error", "agreement", "min_agreement")
+MEASURES = ("prove_seconds", "max_error", "mean_error", "agreement", "min_agreement", "max_acceptance_error")
 SIGNED_INTEGERS = ("inputs", "outputs", "least", "greatest")
 WORDS = ("schema", "origin", "visibility", "dtype", "assurance", "srs")
 """Fields that hold one of a few words: every other one is refused by its type."""
@@ -35,7 +35,18 @@ OPTIONAL = frozenset(
     for field in (
         *("schema", "chains.dev_chains", "circuits", "circuits.*", "records", "providers", "amounts", "opinions"),
         *("assurance", "max_error", "min_agreement", "min_samples", "visibility", "ezkl_versions", "owners", "srs"),
-        *("keys", "allowed", "per_job", "per_provider", "per_day", "depths", "required", "code_hash"),
+        *(
+            "max_acceptance_error",
+            "min_acceptance_samples",
+            "keys",
+            "allowed",
+            "per_job",
+            "per_provider",
+            "per_day",
+            "depths",
+            "required",
+            "code_hash",
+        ),
     )
 ) | {"record_fidelity.acceptance"}
 """What may be left out, by the sweep and the field's name or path."""
@@ -62,6 +73,8 @@ def prepare(base: Base, folder: Path) -> None:
     rule = replace(
         base.policy.circuits["*"],
         min_samples=Count(1),
+        max_acceptance_error=Measure("1"),
+        min_acceptance_samples=Count(1),
         owners=(OWNER.address,),
         srs=("development", "ceremony"),
     )
@@ -143,6 +156,8 @@ def write_sweeps(base: Base, base_folder: Path, out: Path) -> int:
 
 def _changes(raw: str, sweep: Sweep) -> Iterator[tuple[str, dict[str, Any]]]:
     for path, key, value, start, end in _fields(raw):
+        if path.startswith("record.predicted."):  # of the type that `measured` shows
+            continue
         field = path.rpartition(".")[2]
         whole = raw[start:end]
         optional = bool({f"{sweep.title}.{field}", f"{sweep.title}.{path}"} & OPTIONAL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from tests.conformance.vectors import BASE, CASES, SWEEPS, Vector, vectors
+from tests.conformance.vectors import ROOT as VECTORS
 from tests.vectors.cases import read_base, resign
 from verifier.bundles import read_bundle
 from verifier.cli.verify import verdict_of
+from verifier.errors import OpgateError
 from verifier.evm import PyrevmEngine, run_verifier
 from verifier.evm_pyevm import PyEvmEngine
 from verifier.instances import calldata, claimed_words
@@ -23,49 +27,88 @@ from verifier.statement.scalars import Text
 from verifier.statement.verdict import Opinion, Verdict
 
 steps = importlib.import_module("verifier.verify")  # the package shows the function under this name
-ROOT = Path(__file__).resolve().parents[1] / "vectors"
-BASE = ROOT / "base"
-CASES = sorted(path for path in (ROOT / "cases").iterdir())
+ROOT = Path(__file__).resolve().parents[2]
+NOT_FROM_FILES = {
+    "V0-policy",
+    "V3-engine",
+    "V3-calldata",
+    "V3-evidence-event",
+    "V6-words",
+    "V8-disagreement",
+    "V-internal",
+}
+"""A policy in TOML, an engine that fails, a payer's own numbers, other commands, opinions."""
+NOT_FROM_ONE_BUNDLE = {"V1-circuit-unreachable", "V7-died", "V7-wall", "V7-worker", "V7-engine", "V7-size", "V8-engine"}
+"""A server of circuits, workers that judge many bundles, plug-ins."""
+FOLDERS = sorted(path.name for path in CASES.iterdir())
+SHEETS = sorted(path.stem for path in SWEEPS.glob("*.jsonl"))
 
 
-def judge(case: Path) -> Verdict:
-    circuits = case / "circuits" if (case / "circuits").is_dir() else BASE / "circuits"
-    policy = case / "policy.json" if (case / "policy.json").is_file() else BASE / "policy.json"
-    return verdict_of(case / "bundle.json", circuits, Policy.load(policy))
+@pytest.fixture(scope="session")
+def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Vector]:
+    """All vectors by name, on a disk."""
+    return {vector.name: vector for vector in vectors(tmp_path_factory.mktemp("vectors"))}
 
 
-def expected(case: Path) -> tuple[str, str | None]:
-    value = json.loads((case / "expected.json").read_bytes())
-    return value["outcome"], value["code"]
+def judge(vector: Vector) -> Verdict:
+    return verdict_of(vector.bundle, vector.circuits, Policy.load(vector.policy))
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda path: path.name)
-def test_vector(case: Path) -> None:
-    verdict = judge(case)
-    assert (verdict.outcome, verdict.code) == expected(case)
+def answer(vector: Vector) -> tuple[str, str | None]:
+    """What the command says: a policy that cannot be read is the reader's own fault, and no verdict."""
+    try:
+        policy = Policy.load(vector.policy)
+    except OpgateError as error:
+        return "USAGE", error.code
+    verdict = verdict_of(vector.bundle, vector.circuits, policy)
+    return verdict.outcome, verdict.code
 
 
-def test_there_are_enough_vectors_and_names_say_what_they_are() -> None:
-    failing = [case for case in CASES if case.name.endswith("_fail")]
-    assert len(failing) >= 120
-    assert all((expected(case)[0] == "INVALID") == (case in failing) for case in CASES)
+@pytest.mark.parametrize("name", FOLDERS)
+def test_vector(name: str, known: dict[str, Vector]) -> None:
+    assert answer(known[name]) == (known[name].outcome, known[name].code)
+
+
+@pytest.mark.parametrize("sheet", SHEETS)
+def test_every_field_of_a_type_missing_doubled_or_of_another_kind(sheet: str, known: dict[str, Vector]) -> None:
+    swept = [vector for vector in known.values() if vector.name.startswith(f"{sheet}.")]
+    assert len(swept) >= 10
+    assert [(v.name, v.code, found) for v in swept if (found := answer(v)) != (v.outcome, v.code)] == []
+
+
+def test_there_are_enough_vectors_and_names_say_what_they_are(known: dict[str, Vector]) -> None:
+    """A folder's name begins with the step that its fault is about, and ends in ``_fail`` where there is one."""
+    folders = [known[name] for name in FOLDERS]
+    assert sum(vector.passing for vector in folders) >= 30
+    assert sum(not vector.passing for vector in folders) >= 120
+    for vector in folders:
+        assert re.match("valid" if vector.passing else "[0-8]_", vector.name), vector
+        assert vector.passing == (not vector.name.endswith("_fail")), vector
+
+
+def test_every_code_of_a_bundle_has_a_vector(known: dict[str, Vector]) -> None:
+    shown = {vector.code for vector in known.values()}
+    named = set(re.findall(r"`(V[0-8]?-[a-z0-9-]+)`", (ROOT / "docs" / "spec" / "verification.md").read_text()))
+    payer = {code for code in named if re.match(r"V5-(tensor|word|poseidon|input|blind)", code)}
+    assert named - shown - payer - NOT_FROM_FILES - NOT_FROM_ONE_BUNDLE == {"V-internal"}
 
 
 def test_the_vectors_are_what_their_script_makes() -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "build.py"), "--check"], capture_output=True, text=True, check=False
+        [sys.executable, str(VECTORS / "build.py"), "--check"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("removed", range(7), ids=lambda index: f"step_{index + 1}")
-def test_without_one_step_some_bad_bundle_would_be_valid(removed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_one_step_some_bad_bundle_would_be_valid(
+    removed: int, known: dict[str, Vector], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A verifier with any one of steps 1 to 7 taken out accepts at least one vector that it must refuse."""
     monkeypatch.setattr(steps, "STEPS", steps.STEPS[:removed] + steps.STEPS[removed + 1 :])
     number = str(removed + 1)
-    candidates = [case for case in CASES if (expected(case)[1] or "").startswith(f"V{number}-")]
-    accepted = [case.name for case in candidates if judge(case).outcome == "VALID"]
-    assert accepted, f"no vector needs step {number}"
+    candidates = [known[name] for name in FOLDERS if (known[name].code or "").startswith(f"V{number}-")]
+    assert any(judge(vector).outcome == "VALID" for vector in candidates), f"no vector needs step {number}"
 
 
 def test_opinions_can_only_make_a_verdict_undecided() -> None:
@@ -88,7 +131,7 @@ def test_opinions_can_only_make_a_verdict_undecided() -> None:
 
 @pytest.mark.parametrize("name", ["valid", "7_proof_bit_07_fail", "7_output_3_plus_one_fail", "7_proof_zeros_fail"])
 def test_both_engines_give_the_same_answer_and_gas(name: str) -> None:
-    bundle = read_bundle(ROOT / "cases" / name / "bundle.json")
+    bundle = read_bundle(CASES / name / "bundle.json")
     circuit = read_base(BASE).circuit
     cap = int(bundle.terms.rule.gas_cap)
     answers = [
@@ -126,14 +169,13 @@ def test_a_failing_engine_is_undecided_and_never_invalid(monkeypatch: pytest.Mon
     assert (verdict.outcome, verdict.code) == ("UNDECIDED", "V3-engine")
 
 
-def test_the_verdict_is_the_same_in_another_process_zone_and_locale() -> None:
-    case = ROOT / "cases" / "valid"
-    command = [sys.executable, "-m", "verifier.cli.root", "verify", str(case / "bundle.json")]
+def test_the_verdict_is_the_same_in_another_process_zone_and_locale(known: dict[str, Vector]) -> None:
+    command = [sys.executable, "-m", "verifier.cli.root", "verify", str(CASES / "valid" / "bundle.json")]
     command += ["--circuits", str(BASE / "circuits"), "--policy", str(BASE / "policy.json"), "--json"]
     environment = {"TZ": "Pacific/Kiritimati", "LC_ALL": "tr_TR.UTF-8", "PATH": ""}
     done = subprocess.run(command, capture_output=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == canonical.to_builtins(judge(case))
+    assert json.loads(done.stdout) == canonical.to_builtins(judge(known["valid"]))
 
 
 def test_importing_the_verifier_brings_in_nothing_heavy() -> None:
