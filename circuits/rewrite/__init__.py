@@ -14,11 +14,22 @@ from circuits.rewrite.folding import fold
 from circuits.rewrite.functions import inline_functions
 from circuits.rewrite.ml import rewrite_ml
 from circuits.rewrite.normalisation import fold_batch_norm
+from circuits.rewrite.padding import rewrite_padding
 from circuits.rewrite.pooling import pad_pools
 from circuits.rewrite.semantics import rewrite_semantics
 from circuits.rewrite.trees import rewrite_trees
 
-PASSES = (fold, rewrite_trees, rewrite_ml, write_defaults, fold_batch_norm, pad_pools, rewrite_semantics, fold)
+PASSES = (
+    fold,
+    rewrite_trees,
+    rewrite_ml,
+    write_defaults,
+    fold_batch_norm,
+    pad_pools,
+    rewrite_padding,
+    rewrite_semantics,
+    fold,
+)
 DEFAULT_OPSET = 13
 """For a model that has operators of ai.onnx.ml only and names no other set: XGBoost's exporter writes such."""
 

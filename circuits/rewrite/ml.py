@@ -121,8 +121,17 @@ def _linear_classifier(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
 
 
 def _normalizer(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
-    nodes, source = as_floats(editor, node.input[0])
     norm, kind = editor.name("norm"), text(attributes(node).get("norm"), "MAX")
+    maker = editor.producers().get(node.input[0])
+    if (
+        kind == "L1"
+        and maker is not None
+        and maker.op_type == "LinearClassifier"
+        and post_transform(maker) == "SOFTMAX"
+    ):
+        # probabilities of a softmax sum to 1 already
+        return [helper.make_node("Identity", [node.input[0]], [node.output[0]])]
+    nodes, source = as_floats(editor, node.input[0])
     if kind == "L2":
         square, total = editor.name("square"), editor.name("total")
         nodes.append(helper.make_node("Mul", [source, source], [square]))

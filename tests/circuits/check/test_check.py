@@ -87,11 +87,11 @@ def test_an_operator_that_ezkl_lacks_is_named_with_its_node(tmp_path: Path) -> N
     """Trap: the exception says `General synthesis error` or less; the log says which."""
     nodes = [
         helper.make_node("Relu", ["x"], ["r"], name="fine"),
-        helper.make_node("LpNormalization", ["r"], ["y"], name="the_culprit", axis=1),
+        helper.make_node("ReverseSequence", ["r", "l"], ["y"], name="the_culprit", batch_axis=0, time_axis=1),
     ]
-    report = check(written(tmp_path, nodes))
+    report = check(written(tmp_path, nodes, l=np.array([3])))
     assert (report.verdict, report.code) == ("refused", "C-ezkl")
-    assert (report.node, report.operator) == ("the_culprit", "LpNormalization")
+    assert (report.node, report.operator) == ("the_culprit", "ReverseSequence")
     assert "Leave it out" in report.advice
 
 
