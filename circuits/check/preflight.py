@@ -243,6 +243,15 @@ class _Check:
                     spans, untaken, refusal = search_domain(trial, samples, self._owned, scale, multiplier)
         if refusal is not None:
             cause = find_cause(refusal.failure, graph.nodes) if refusal.failure else Cause("", "", refusal.words, "")
+            if "mock" not in refusal.words:
+                raise self._stop(
+                    verdict="refused",
+                    code="C-domain",
+                    node=cause.node,
+                    operator=cause.operator,
+                    reason=f"the circuit does not run on some of the inputs that it has to take: {cause.reason}",
+                    advice=cause.advice or "Narrow the range of the inputs (--data), or scale them.",
+                )
             raise self._stop(
                 verdict="refused",
                 code="C-unsatisfiable",
@@ -290,11 +299,14 @@ class _Check:
         wanted = [truth[index] for index in kept]
         sizes = [[array.size for array in each] for each in (found[0], wanted[0])]
         if sizes[0] != sizes[1]:
+            node = Bisection(self, trial, self._folder).first_wrong(samples, scale, multiplier)
             raise self._stop(
                 verdict="refused",
                 code="C-shape",
+                node=node.label if node else "",
+                operator=node.operator if node else "",
                 reason=f"the circuit has outputs of sizes {sizes[0]}, the model of {sizes[1]}",
-                advice="Give every output a fixed shape and no two outputs the same tensor.",
+                advice="Leave this operator out, or set its attributes (dilations, ceil_mode) otherwise.",
             )
         plain = differential.compare(found, wanted, scales)
         if plain.excess <= differential.FLOOR_SHARE:

@@ -18,6 +18,7 @@ from circuits.rewrite.editing import Editor, attributes, is_plain, text
 Nodes = list[onnx.NodeProto]
 _STATES = {"LSTM": 2, "GRU": 1, "RNN": 1}
 MAX_CUMSUM = 1024
+MAX_TILES = 256
 
 
 def rewrite_semantics(editor: Editor) -> list[str]:
@@ -190,6 +191,35 @@ def _recurrent(  # noqa: C901, PLR0912 - seven optional inputs and two direction
     return nodes
 
 
+def _reshape(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
+    """The shape that comes out instead of 0 for "as before" and -1 for "the rest"."""
+    wanted, shape = editor.constants.get(node.input[1]), editor.shapes.get(node.output[0])
+    if wanted is None or shape is None or not wanted.size or (wanted.min() > 0) or not all(shape):
+        return None
+    new = onnx.NodeProto()
+    new.CopyFrom(node)
+    new.input[1] = editor.constant(shape, "shape", np.int64)
+    kept = [each for each in new.attribute if each.name != "allowzero"]
+    del new.attribute[:]
+    new.attribute.extend(kept)
+    return [new]
+
+
+def _tile(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
+    """Copies side by side, axis by axis."""
+    repeats = editor.constants.get(node.input[1])
+    if repeats is None or repeats.ndim != 1 or not 1 <= int(repeats.min()) <= int(repeats.max()) <= MAX_TILES:
+        return None
+    nodes: Nodes = []
+    source = node.input[0]
+    for axis, count in enumerate(int(each) for each in repeats):
+        if count > 1:
+            target = editor.name("tiled")
+            nodes.append(helper.make_node("Concat", [source] * count, [target], axis=axis))
+            source = target
+    return [*nodes, helper.make_node("Identity", [source], [node.output[0]])]
+
+
 _Rewrite = tuple[Callable[[Editor, onnx.NodeProto], Nodes | None], str]
 _NEGATIVE: Any = "negative constant indices counted from the start"
 _OPERATORS: dict[str, _Rewrite] = {
@@ -201,7 +231,9 @@ _OPERATORS: dict[str, _Rewrite] = {
     "LSTM": (_recurrent, "backward LSTM as a forward one on the reversed sequence"),
     "OneHot": (_one_hot, "OneHot of 0 and 1, then scaled"),
     "Pow": (_power, "constant powers as products"),
+    "Reshape": (_reshape, "shapes of Reshape written out"),
     "RNN": (_recurrent, "backward RNN as a forward one on the reversed sequence"),
     "ScatterElements": (_indices, _NEGATIVE),
     "ScatterND": (_indices, _NEGATIVE),
+    "Tile": (_tile, "Tile as Concat"),
 }
