@@ -1,4 +1,4 @@
-"""A worker of `verifier.bulk` that dies on bundles named die*, hangs on hang*, and dies once on once* (a mark beside)."""
+"""A worker of `verifier.bulk` that dies on bundles named die*, hangs on hang*, and dies once on once*."""
 
 import os
 import time
