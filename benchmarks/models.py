@@ -99,7 +99,7 @@ def table(result: dict[str, Any]) -> str:
         "Made by `python -m benchmarks.models MODELS`; do not edit. Each model is an example of zkonduit/ezkl. It is",
         "checked, built, proved, verified in the EVM and by ezkl, and rebuilt byte for byte, or refused. k, seconds of",
         "one proof, gas of one verification, largest error on samples that the search never saw;",
-        f"{result['machine']}, ezkl {result['ezkl']}, searches of {SEARCH_SECONDS:.0f} s. The machine did other work too:",
+        f"{result['machine']}, ezkl {result['ezkl']}, searches of {SEARCH_SECONDS:.0f} s. It did other work too:",
         "`benchmarks/tuner.py` compares both sides in turns. EZKL's own: its `calibrate_settings`, target resources.",
         "",
         f"| {' | '.join(heads)} |",

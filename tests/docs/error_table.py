@@ -49,6 +49,8 @@ SPOKEN = {
     "U-circuit": "no circuit, or more than one, begins so",
     "U-internal": "internal error; nothing was decided",
     "U-job": "no job, or more than one, begins so",
+    "C-scale": "the outputs are the model's only at a higher scale than builds try first",
+    "C-too-large": "the circuit has more cells than any proof takes",
     "C-bits": "no number of bits meets the fidelity that was asked for",
     "E-gas-limit": "the node refuses the transaction: its gas",
     "E-funds": "the node refuses the transaction: the account cannot pay for it",
