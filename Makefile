@@ -10,7 +10,7 @@ NPM = $(shell command -v npm || echo "$(NODE_BIN) $(NPM_CLI)")
 PACKAGES := circuits prover verifier workers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test long lint format contracts requirements clean
+.PHONY: help setup demo test long fuzz lint format contracts requirements clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ test: setup ## Every test, with real Redis, PostgreSQL, chain and worker process
 
 long: setup ## The long forms: kill -9 of every process of the demo
 	OPGATE_LONG=1 $(BIN)/python -m pytest tests/integration
+
+MINUTES ?= 1
+fuzz: setup ## Fuzz every parser and verify, guided by coverage: make fuzz MINUTES=10 (for each target)
+	$(BIN)/python -m tests.fuzz.run --minutes $(MINUTES)
 
 lint: setup ## ruff, mypy, import rules, lock files and compiled contracts
 	$(BIN)/ruff check .

@@ -131,7 +131,9 @@ class Actors:
     def _environment(self, own: Mapping[str, str]) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("OPGATE_")}
         modules = os.environ.get("OPGATE_NODE_MODULES")
-        return kept | ({"OPGATE_NODE_MODULES": modules} if modules else {}) | dict(own) | {MARK: str(self.stage)}
+        # Celery writes its title by setproctitle where that is installed, which would take the mark's place.
+        mark = {MARK: str(self.stage), "SPT_NOENV": "1"}
+        return kept | ({"OPGATE_NODE_MODULES": modules} if modules else {}) | dict(own) | mark
 
 
 @contextmanager
