@@ -21,6 +21,7 @@ from verifier.payment.gate import Limits
 from verifier.payment.ledger import Ledger, PayerJob
 from verifier.payment.states import JobState
 from verifier.policy import Amounts, Providers
+from verifier.statement import canonical
 from verifier.statement.evidence import ChainEvidence
 from verifier.statement.scalars import Address, Bytes32, Count, HexBytes, Signature, Text, Timestamp, Uint256
 from verifier.statement.terms import Acceptance, Quote, SignedQuote, SignedTerms
@@ -319,6 +320,22 @@ def test_a_close_that_a_reorganisation_takes_away_is_forgotten_and_a_moved_one_a
     moved = buyer.payer.settle(again, now=NOW)
     assert (moved.closed_by, moved.closed_in) == ("reclaim", buyer.escrow.block_hash)
     assert [entry.kind for _, entry in buyer.payer.archive.entries()] == ["reclaimed"] * 3
+
+
+def test_a_silent_payer_gets_the_bundle_from_the_close_by_proof(
+    settling: Buyer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fetched nothing: the transaction that was paid shows output and proof, and they are kept as if it had."""
+    raw = canonical.encode(BASE.job)
+    monkeypatch.setattr(settlement, "_shown_by_proof", lambda *_: {"bundle": raw, "verdict": b"{}"})
+    job = settling.payer.fund(settling.accepted())
+    settling.escrow.current = JobState.RELEASED
+    settled = settling.payer.settle(job, now=NOW)
+    assert settled.closed_by == "proof"
+    assert settled.bundle == canonical.sha256(raw)
+    assert settling.payer.kept_bundle(settled) == BASE.job
+    (entry,) = [entry for _, entry in settling.payer.archive.entries()]
+    assert entry.digests["bundle"] == settled.bundle
 
 
 def test_a_close_is_archived_only_when_it_is_deep_enough(settling: Buyer) -> None:

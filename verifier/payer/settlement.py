@@ -40,6 +40,7 @@ def settle(payer: Payer, job: PayerJob, *, now: int) -> None:
     Raises:
         UndecidedError: E-rpc-evidence where the node names a transaction that did not do it; nothing is archived.
     """
+    payer.escrow.look_again()
     ending = _ENDS.get(payer.state(job))
     if ending is None:
         if job.closed_by is not None:
@@ -67,6 +68,8 @@ def settle(payer: Payer, job: PayerJob, *, now: int) -> None:
     digests = {role: canonical.sha256(blob) for role, blob in blobs.items()} | judged_by(job)
     entry = LogEntry(kind=kind, job_id=job.job_id, recorded_at=Timestamp(now), digests=digests)
     payer.archive.append(entry, blobs.values())
+    if job.bundle is None and "bundle" in digests:
+        payer.ledger.set_bundle(job.job_id, digests["bundle"])
     payer.ledger.set_closed(job.job_id, closed_by, found[-1].block_hash)
 
 

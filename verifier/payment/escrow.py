@@ -174,6 +174,11 @@ class Escrow:
 
     # --- the verbs
 
+    def look_again(self) -> None:
+        """Send again what of ours a node or a reorganisation took away; nothing where this only reads."""
+        if self._outbox is not None:
+            self._outbox.look_again()
+
     def approve(self, amount: int) -> Mined | None:
         """Let the escrow take an amount from the outbox's account; None where it may take that much already."""
         outbox = self._sender()

@@ -140,6 +140,7 @@ class Outbox:
         """
         with self._locked():
             self._push_late()
+            self._finish()
             row = self._find(purpose)
             if row is None:
                 row = self._write(purpose, call)
@@ -167,6 +168,11 @@ class Outbox:
             # A refusal is the row's own end, kept in it; only what is undecided stops what comes after.
             with contextlib.suppress(EscrowError):
                 self._wait(row)
+
+    def look_again(self) -> None:
+        """As `resume`, and wait for nothing: what a reorganisation or a node took away is sent again."""
+        with self._locked():
+            self._look_again()
 
     def history(self) -> list[dict[str, Any]]:
         """Every row of this key: purpose, nonce, state, hashes, block_number, error."""
@@ -331,6 +337,15 @@ class Outbox:
                 if self._standing(row) is None:
                     self._hand_over(row)
 
+    def _finish(self) -> None:
+        """Look once more at the rows that are deep enough to be final: most sends have none. The lock is held."""
+        mined = self._select(_ROWS.c.state == "mined")
+        if mined and self._limits.confirmations is not None:
+            last = self._chain.head().number - self._limits.confirmations
+            mined = [row for row in mined if row["block_number"] <= last]
+        for row in mined:
+            self._standing(row)
+
     def _push_late(self) -> None:
         """Send again what a crash or a node may have lost, in the order of the nonces. The lock is held.
 
@@ -429,10 +444,13 @@ class Outbox:
 
     def _raise_fee(self, row: dict[str, Any]) -> None:
         """Sign the same nonce with a quarter more, written before it is sent; nothing where the cap forbids it."""
-        max_fee, tip = (-(-int(row[name]) * _BUMP_NUMERATOR // _BUMP_DENOMINATOR) for name in ("max_fee", "tip"))
+        old_fee, old_tip = int(row["max_fee"]), int(row["tip"])
         present, _ = self._chain.fees()
-        max_fee, tip = max(max_fee, min(present, self._limits.max_fee)), max(tip, 1)
-        if max_fee <= self._limits.max_fee and tip <= max_fee:
+        wanted = max(-(-old_fee * _BUMP_NUMERATOR // _BUMP_DENOMINATOR), present)
+        max_fee = min(wanted, self._limits.max_fee)
+        tip = min(max(-(-old_tip * _BUMP_NUMERATOR // _BUMP_DENOMINATOR), 1), max_fee)
+        # nodes replace a transaction only by one that is dearer by a tenth
+        if 10 * max_fee >= 11 * old_fee and 10 * tip >= 11 * old_tip:
             self._set(row, **self._signed(row, max_fee, tip))
 
     def _conclude(self, row: dict[str, Any], mined: Mined) -> None:
