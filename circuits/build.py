@@ -38,8 +38,11 @@ from verifier.statement.certificates import Cost, CostRecord, FidelityCertificat
 from verifier.statement.manifest import Visibility
 from verifier.statement.scalars import Count, Measure, Text
 
-DEFAULT_SHARE = 0.01
-"""Largest error that is asked for unless told otherwise, as a share of the span of the model's outputs."""
+DEFAULT_SHARES = (0.001, 0.01)
+"""Largest errors that are asked for unless told otherwise, as shares of the span of the model's outputs.
+
+The first that some scales reach counts. Without lookups a thousandth costs little more than a hundredth.
+"""
 DEFAULT_SECONDS = 600.0
 _MARGINS = (0.8, 0.5, 0.25, 0.1)
 """Of the goal on the samples of the search, one after another until held-out samples meet the goal itself."""
@@ -55,13 +58,13 @@ Progress = Callable[[str], None]
 class Wishes(NamedTuple):
     """What the owner asks of a circuit.
 
-    `share` is the largest error as a share of the span of the model's outputs; None asks for no more error and no less
-    agreement than EZKL's own calibration gives.
+    `shares` are largest errors as shares of the span of the model's outputs, of which the first that is reached counts;
+    none asks for no more error and no less agreement than EZKL's own calibration gives.
     """
 
     inputs: Visibility = "public"
     target: Target = "closable"
-    share: float | None = DEFAULT_SHARE
+    shares: tuple[float, ...] = DEFAULT_SHARES
     max_seconds: float = DEFAULT_SECONDS
     compare_ezkl: bool = False
 
@@ -146,19 +149,8 @@ class _Build(NamedTuple):
 
     def run(self, folder: Path, cache: Path | None, store: Path, *, is_open: bool) -> Built:
         given = baseline.of_ezkl(self.model, self.sets, self.floats, folder, self.limits) if self._asks_ezkl() else None
-        goal = self._goal(given)
-        refusal: CircuitError | None = None
-        for margin in _MARGINS:
-            found = self._search(goal._replace(error=goal.error * margin), folder, cache)
-            chosen = self._compile(found, folder / f"margin-{margin}")
-            manifest, files = chosen.compiled.manifest, chosen.compiled.keys.files
-            self.progress(f"comparing with onnxruntime on {len(self.sets.held_out)} samples the search never saw")
-            compared = compare.compare(manifest, files.compiled, self.floats, self.sets)
-            if goal.met_by(compared.held_out) or given is not None:
-                break
-            refusal = _short_of(goal, compared.held_out)
-        else:
-            raise refusal or CircuitError("C-unfaithful", "no margin was tried")
+        found, chosen, compared = self._faithful(given, folder, cache)
+        manifest, files = chosen.compiled.manifest, chosen.compiled.keys.files
         self.progress("mock at the extremes")
         compare.mock(manifest, files.compiled, self.sets)
         self.progress("proving one sample and verifying it in the EVM and by ezkl")
@@ -169,27 +161,55 @@ class _Build(NamedTuple):
         onto = registry.publish(store, chosen.compiled, run_args, self.model.source, chosen.srs_file, is_open=is_open)
         return Built(onto, chosen.compiled, run_args, certificate, cost, found, given)
 
-    def _asks_ezkl(self) -> bool:
-        return self.wishes.share is None or self.wishes.compare_ezkl
+    def _faithful(
+        self, given: Baseline | None, folder: Path, cache: Path | None
+    ) -> tuple[Found, _Chosen, compare.Compared]:
+        """The first goal that is reached, with the first margin at which held-out samples meet it too."""
+        refusal: CircuitError | None = None
+        kept = self._cache(cache)
+        for turn, goal in enumerate(self._goals(given)):
+            for margin in _MARGINS:
+                try:
+                    found = self._search(goal._replace(error=goal.error * margin), folder, kept)
+                except CircuitError as error:
+                    if error.code != "C-unfaithful":
+                        raise
+                    refusal = error
+                    break
+                chosen = self._compile(found, folder / f"goal-{turn}-{margin}")
+                manifest, files = chosen.compiled.manifest, chosen.compiled.keys.files
+                self.progress(f"comparing with onnxruntime on {len(self.sets.held_out)} samples the search never saw")
+                compared = compare.compare(manifest, files.compiled, self.floats, self.sets)
+                if goal.met_by(compared.held_out) or not self.wishes.shares:
+                    return found, chosen, compared
+                refusal = _short_of(goal, compared.held_out)
+        raise refusal or CircuitError("C-unfaithful", "no goal was tried")
 
-    def _goal(self, given: Baseline | None) -> Goal:
-        """On the samples of the search: the owner's share of the outputs' span, or what EZKL's own knobs reach."""
+    def _asks_ezkl(self) -> bool:
+        return not self.wishes.shares or self.wishes.compare_ezkl
+
+    def _goals(self, given: Baseline | None) -> list[Goal]:
+        """On the samples of the search: the owner's shares of the outputs' span, or what EZKL's own knobs reach."""
         elsewhere = _MARGINS[0] * max(fidelity.MAX_SHARE * self._span((*self.sets.extremes, *self.sets.random)), 1e-6)
-        if self.wishes.share is None and given is not None:
-            return Goal(given.fidelity.max_error, given.fidelity.agreement, elsewhere)
-        share = self.wishes.share or DEFAULT_SHARE
-        return Goal(max(share * self._span(self.sets.tuning), 1e-6), 1.0, elsewhere)
+        if not self.wishes.shares and given is not None:
+            return [Goal(given.fidelity.max_error, given.fidelity.agreement, elsewhere)]
+        span = self._span(self.sets.tuning)
+        return [Goal(max(share * span, 1e-6), 1.0, elsewhere) for share in self.wishes.shares]
 
     def _span(self, samples: Sequence[Sample]) -> float:
         outputs = [np.concatenate([each.reshape(-1) for each in self.floats.run(one)]) for one in samples]
         every = np.stack(outputs).astype(np.float64)
         return float(every.max() - every.min()) or float(np.abs(every).max())
 
-    def _search(self, goal: Goal, folder: Path, cache: Path | None) -> Found:
+    def _cache(self, cache: Path | None) -> SearchCache:
+        if cache is None:
+            return SearchCache()
+        every = (*self.sets.tuning, *self.sets.extremes, *self.sets.random)
+        return SearchCache(cache / f"{cache_key(self.model, self.wishes.inputs, every, EZKL_VERSION)}.jsonl")
+
+    def _search(self, goal: Goal, folder: Path, cache: SearchCache) -> Found:
         extremes = (*self.sets.extremes, *self.sets.random)
         wanted = [self.floats.run(sample) for sample in (*self.sets.tuning, *extremes)]
-        every = (*self.sets.tuning, *extremes)
-        key = cache_key(self.model, self.wishes.inputs, every, EZKL_VERSION)
         with Session(self.limits) as session:
             probes = Probes(
                 self.model,
@@ -199,7 +219,7 @@ class _Build(NamedTuple):
                 floats=wanted,
                 folder=folder,
                 session=session,
-                cache=SearchCache(cache / f"{key}.jsonl" if cache else None),
+                cache=cache,
             )
             found = Search(
                 probes,

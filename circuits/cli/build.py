@@ -47,9 +47,9 @@ def build_command(
     fidelity: Annotated[
         str,
         typer.Option(
-            help="Largest error, as a share of the outputs' span (0.01), or 'ezkl': no worse than EZKL's own."
+            help="Largest error as a share of the outputs' span; auto: 0.001, else 0.01; ezkl: as EZKL's own."
         ),
-    ] = "0.01",
+    ] = "auto",
     max_seconds: Annotated[float, typer.Option(min=1, help="End the search then, with the best so far.")] = 600.0,
     plot: Annotated[
         Path | None, typer.Option(help="Write a picture of what was tried, EZKL's own choice in it.")
@@ -76,7 +76,7 @@ def build_command(
     key = load_key(owner_key) if owner_key else None
     called = _text(name or model.stem)
     wishes = Wishes(
-        inputs=inputs, target=target, share=_share(fidelity), max_seconds=max_seconds, compare_ezkl=plot is not None
+        inputs=inputs, target=target, shares=_shares(fidelity), max_seconds=max_seconds, compare_ezkl=plot is not None
     )
     machine = read_machine(machine_file(home))
     with steps(as_json=as_json) as progress:
@@ -182,16 +182,20 @@ def _judgement(found: Fit) -> dict[str, float]:
     }
 
 
-def _share(text: str) -> float | None:
-    if text == "ezkl":
-        return None
+def _shares(text: str) -> tuple[float, ...]:
+    from circuits.build import DEFAULT_SHARES  # noqa: PLC0415 - see build_command
+
+    if text in ("auto", "ezkl"):
+        return DEFAULT_SHARES if text == "auto" else ()
     try:
         share = float(text)
     except ValueError:
         share = -1.0
     if not 0 < share <= 1:
-        raise UsageError("U-fidelity", "--fidelity is no share", expected="0 to 1, such as 0.01, or ezkl", found=text)
-    return share
+        raise UsageError(
+            "U-fidelity", "--fidelity is no share", expected="0 to 1, such as 0.01, or auto or ezkl", found=text
+        )
+    return (share,)
 
 
 def _text(name: str) -> Text:
