@@ -5,6 +5,8 @@ there and others drawn around it. EZKL runs `calibrate_settings(target="resource
 error and no less agreement than EZKL's choice on those samples, and for at most 1 % error and the model's own argmax.
 Only circuits whose verifier a chain would hold count as ours. Proofs of the three take turns, so that whatever else
 the machine does meets all three; the least of the turns counts. Fidelity is scored on samples that no side saw.
+Rows of other models that are in OUT.json already stay there, if they are from such a machine: each row is a run of its
+own.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import numpy as np
 
 from circuits import baseline, data_sets, ezkl_runner, fidelity, srs
 from circuits import compile as compiling
-from circuits.build import DEFAULT_SHARE, this_machine, time_one
+from circuits.build import this_machine, time_one
 from circuits.compile import EZKL_VERSION, Files
 from circuits.cost import Machine
 from circuits.data_sets import DataSets
@@ -206,7 +208,7 @@ def one(name: str, folder: Path, work: Path, srs_store: Path, seconds: float) ->
     span = chosen.fidelity.span
     goals = {
         "equal": Goal(chosen.fidelity.max_error, chosen.fidelity.agreement),
-        "one_percent": Goal(max(DEFAULT_SHARE * span, 1e-6), 1.0),
+        "one_percent": Goal(max(0.01 * span, 1e-6), 1.0),
     }
     row: dict[str, Any] = {
         "model": name,
@@ -259,6 +261,19 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return result
 
 
+def written(rows: list[dict[str, Any]], left_out: dict[str, str], begun: float) -> dict[str, Any]:
+    """The result file."""
+    return {
+        "machine": str(this_machine()),
+        "cores_shared_with_other_work": os.getloadavg()[2] > (os.cpu_count() or 1),
+        "ezkl": EZKL_VERSION,
+        "seconds": round(time.monotonic() - begun),
+        "summary": summary(rows) if rows else {},
+        "left_out": left_out,
+        "rows": rows,
+    }
+
+
 def main() -> None:
     """Run all models that fit the time, and write the table after each."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -272,6 +287,11 @@ def main() -> None:
     names = asked.only or sorted(path.name for path in asked.models.iterdir() if (path / "network.onnx").exists())
     rows: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
+    if asked.out.exists():
+        before = json.loads(asked.out.read_text(encoding="utf-8"))
+        if (before["machine"], before["ezkl"]) == (str(this_machine()), EZKL_VERSION):
+            rows = [row for row in before["rows"] if row["model"] not in names]
+            left_out = {name: why for name, why in before["left_out"].items() if name not in names}
     with tempfile.TemporaryDirectory(prefix="opgate-tuner-") as folder:
         srs_store = Path(folder) / "srs"
         for name in names:
@@ -287,15 +307,8 @@ def main() -> None:
             except OpgateError as error:
                 left_out[name] = str(error)[:300]
                 print(f"{time.monotonic() - begun:6.0f} s  {name}: {left_out[name]}", flush=True)
-            result = {
-                "machine": str(this_machine()),
-                "ezkl": EZKL_VERSION,
-                "seconds": round(time.monotonic() - begun),
-                "summary": summary(rows) if rows else {},
-                "left_out": left_out,
-                "rows": rows,
-            }
-            asked.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            asked.out.write_text(json.dumps(written(rows, left_out, begun), indent=1) + "\n", encoding="utf-8")
+    asked.out.write_text(json.dumps(written(rows, left_out, begun), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
