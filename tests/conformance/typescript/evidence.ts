@@ -1,6 +1,6 @@
 // Chain evidence: one transaction and its receipt under one block header. docs/spec/bundle.md, "ChainEvidence".
 
-import { createMerkleProof, createMPTFromProof, updateMPTFromMerkleProof } from "@ethereumjs/mpt";
+import { createMerkleProof, createMPTFromProof } from "@ethereumjs/mpt";
 import { RLP } from "@ethereumjs/rlp";
 import { getBytes, hexlify, id } from "ethers";
 import type { z } from "zod";
@@ -10,47 +10,73 @@ import type { ProofBundle } from "./types.ts";
 type Evidence = Extract<z.infer<typeof ProofBundle>, { origin: "chain" }>["evidence"];
 type Nested = Uint8Array | Nested[];
 const RELEASED = id("Released(bytes32,address,bytes32)");
+const SHAPES: { [type: number]: [number, number, number, number] } = { // fields; where chain id, receiver, calldata stand
+  0: [9, 6, 3, 5], 1: [11, 0, 4, 6], 2: [12, 0, 5, 7], 3: [14, 0, 5, 7], 4: [13, 0, 5, 7],
+};
+const need = (holds: boolean, word: string): void => {
+  if (!holds) throw new Refusal(`V3-evidence-${word}`);
+};
 
 /** That `escrow` logged the release of `job` for `instances` in a transaction that succeeded. */
 export async function checkEvidence(evidence: Evidence, chain: number, escrow: string, job: string, instances: string) {
-  const header = list(evidence.header, "V3-evidence-header");
-  if (header.length < 15) throw new Refusal("V3-evidence-header");
+  need(evidence.header.length <= 2 + 2 * 8192, "header");
+  const header = list(evidence.header, "header") as Uint8Array[];
+  need(header.length >= 15 && header.length <= 40 && header.every((item) => item instanceof Uint8Array), "header");
+  need(header[4]!.length === 32 && header[5]!.length === 32 && header[8]!.length <= 8 && header[11]!.length <= 8, "header");
+  const nodes = evidence.receipt_proof;
+  need(nodes.length > 0 && nodes.length <= 64, "proof");
   const key = RLP.encode(evidence.index);
-  const proof = evidence.receipt_proof.map((node) => getBytes(node));
-  const receipt = await proved(proof, header[5] as Uint8Array, key);
-  const transaction = await proved(proof, header[4] as Uint8Array, key);
-  if (receipt.nodes.concat(transaction.nodes).join() !== evidence.receipt_proof.join()) throw new Refusal("V3-evidence-proof");
-  if (receipt.value !== evidence.receipt) throw new Refusal("V3-evidence-receipt");
-  if (transaction.value !== evidence.transaction) throw new Refusal("V3-evidence-transaction");
-  if (evidence.chain_id !== chain) throw new Refusal("V3-evidence-chain");
-  const typed = parseInt(receipt.value.slice(2, 4), 16) < 0x80; // EIP-2718
-  const [status, , , logs, ...rest] = list(typed ? `0x${receipt.value.slice(4)}` : receipt.value, "V3-evidence-receipt");
-  if (!Array.isArray(logs) || rest.length) throw new Refusal("V3-evidence-receipt");
-  if (hexlify(status as Uint8Array) !== "0x01") throw new Refusal("V3-evidence-status");
-  const released = (logs as [Uint8Array, Uint8Array[], Uint8Array][]).filter(([address, topics]) =>
-    hexlify(address) === escrow && topics.length === 3 && hexlify(topics[0]!) === RELEASED && hexlify(topics[1]!) === job);
-  if (released.length === 0) throw new Refusal("V3-evidence-released");
-  if (!released.some(([, , content]) => hexlify(content) === instances)) throw new Refusal("V3-evidence-event");
+  const receipt = await walk(nodes, header[5]!, key, "receipt");
+  const transaction = await walk(nodes.slice(receipt.used), header[4]!, key, "transaction");
+  need(receipt.used + transaction.used === nodes.length, "proof");
+  need(receipt.value === evidence.receipt, "receipt");
+  need(transaction.value === evidence.transaction, "transaction");
+  const type = typeOf(transaction.value), shape = SHAPES[type];
+  if (shape === undefined) throw new Refusal("V3-evidence-transaction");
+  const sent = list(type ? `0x${transaction.value.slice(4)}` : transaction.value, "transaction") as Uint8Array[];
+  const [count, idAt, toAt, callAt] = shape;
+  need(sent.length === count && [idAt, toAt, callAt].every((at) => sent[at] instanceof Uint8Array), "transaction");
+  need([0, 20].includes(sent[toAt]!.length), "transaction");
+  const stated = BigInt(hexlify(sent[idAt]!).replace(/^0x$/, "0x0"));
+  const chainId = type ? stated : stated > 36n ? (stated - 35n) / 2n : 0n;
+  need(chainId === BigInt(evidence.chain_id), "chain");
+  need(typeOf(receipt.value) === type, "receipt");
+  const [status, , , logs, ...rest] = list(type ? `0x${receipt.value.slice(4)}` : receipt.value, "receipt");
+  need(Array.isArray(logs) && rest.length === 0, "receipt");
+  need(status instanceof Uint8Array && hexlify(status) === "0x01", "status");
+  const found = (logs as [Uint8Array, Uint8Array[], Uint8Array][]).map(([address, topics, content]) =>
+    [address, ...topics, content].map((part) => hexlify(part)));
+  need(evidence.chain_id === chain && found.some((log) =>
+    log[0] === escrow && log[1] === RELEASED && log[2] === job && log.at(-1) === instances), "released");
 }
 
-function list(encoding: string, code: string): Nested[] {
+const typeOf = (encoding: string): number => {
+  const first = parseInt(encoding.slice(2, 4), 16);
+  return first < 0xc0 ? first : 0;
+};
+
+function list(encoding: string, word: string): Nested[] {
   try {
     const decoded = RLP.decode(encoding) as Nested;
     if (Array.isArray(decoded) && hexlify(RLP.encode(decoded)) === encoding) return decoded;
   } catch {
     // refused below, as what is no list
   }
-  throw new Refusal(code);
+  throw new Refusal(`V3-evidence-${word}`);
 }
 
-/** The value at `key` under `root`, and exactly the nodes that show it. */
-async function proved(nodes: Uint8Array[], root: Uint8Array, key: Uint8Array): Promise<{ value: string; nodes: string[] }> {
+/** The value at `key` under `root`, and how many of the nodes, from the first on, show it. */
+async function walk(nodes: string[], root: Uint8Array, key: Uint8Array, word: string) {
+  let value: Uint8Array | null = null, path: string[] = [];
   try {
-    const trie = await createMPTFromProof(nodes);
-    await updateMPTFromMerkleProof(trie, nodes);
+    const trie = await createMPTFromProof(nodes.map((node) => getBytes(node)));
     trie.root(root);
-    return { value: hexlify((await trie.get(key))!), nodes: (await createMerkleProof(trie, key)).map((node) => hexlify(node)) };
-  } catch (error) {
-    throw new Refusal("V3-evidence-proof", String(error));
+    value = await trie.get(key, true);
+    path = (await createMerkleProof(trie, key)).map((node) => hexlify(node));
+  } catch {
+    // refused below, as a walk that leads nowhere
   }
+  if (!value?.length) throw new Refusal(`V3-evidence-${word}`);
+  need(path.every((node, at) => node === nodes[at]), "proof");
+  return { value: hexlify(value), used: path.length };
 }

@@ -27,7 +27,7 @@ export function parse(bytes: Uint8Array): unknown {
   let names = 0;
   for (const [token, colon] of text.matchAll(TOKEN)) {
     if (colon) names++;
-    if (token[0] !== '"' && (/[.eE]/.test(token) || Math.abs(Number(token)) > 2 ** 53)) throw new Refusal("V0-json", token);
+    if (token[0] !== '"' && (/[.eE]/.test(token) || !Number.isSafeInteger(Number(token)))) throw new Refusal("V0-json", token);
   }
   if (names !== countNames(value)) throw new Refusal("V0-json", "a name twice");
   if (canonical !== text) throw new Refusal("V0-canonical");

@@ -4,7 +4,7 @@ import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import { verify } from "./verify.ts";
 
-const EXIT = { VALID: 0, INVALID: 1, UNDECIDED: 3 };
+const EXIT = { VALID: 0, INVALID: 1, USAGE: 2, UNDECIDED: 3 };
 const { positionals: [command, bundle], values } = parseArgs({
   allowPositionals: true, options: { circuits: { type: "string" }, policy: { type: "string" } },
 });

@@ -11,8 +11,16 @@ import { parse, Refusal } from "./json.ts";
 import { poseidon } from "./poseidon.ts";
 import { CircuitManifest, decode, P, Policy, ProofBundle, SignedRecord } from "./types.ts";
 
-const MAX_BYTES = 4 * 2 ** 20, LIMBS = 11, MAX_GAS = 16_000_000;
+const LIMBS = 11, MAX_GAS = 12_800_000;
 const CEREMONY_K1 = "0xcafb2aa72c200ddc4e28aacabb8066e829207e2484b8d17059a566232f8a297b";
+const CEREMONY: { [logrows: number]: string } = {
+  10: "0x9705d450e5dfd06adb673705f7bc34418ec86339203198beceb2ae7f1ffefedb",
+  12: "0x28b151069f41abc121baa6d2eaa8f9e4c4d8326ddbefee2bd9c0776b80ac6fad",
+  15: "0x90807800a1c3b248a452e1732c45ee5099f38b737356f5542c0584ec9c3ebb45",
+  16: "0x2a1a494630e71bc026dd5c0eab4c1b9a5dbc656228c1f0d48f5dbd3909b161d3",
+  17: "0x41509f380362a8d14401c5ae92073154922fe23e45459ce6f696f58607655db7",
+  20: "0x54ef75911da76d7a6b7ea341998aaf66cb06c679c53e0a88a4fe070dd3add963",
+};
 const LEVELS = ["unattested", "attested", "compiled", "rebuilt"];
 const UNDECIDED = ["V1-circuit-missing", "V3-engine", "V7-engine", "V8-missing", "V8-disagreement", "V-internal"];
 const [JobTerms, Acceptance, Delivery, CircuitRecord] = [
@@ -24,7 +32,7 @@ const [JobTerms, Acceptance, Delivery, CircuitRecord] = [
 ].map((types) => Object.fromEntries([...types.matchAll(/(\w+)\((.*)\)/g)].map(([, name, fields]) =>
   [name!, fields!.split(",").map((field) => ({ type: field.split(" ")[0]!, name: field.split(" ")[1]! }))])));
 
-export type Verdict = { outcome: "VALID" | "INVALID" | "UNDECIDED"; code: string | null };
+export type Verdict = { outcome: "VALID" | "INVALID" | "UNDECIDED" | "USAGE"; code: string | null };
 type Bundle = z.infer<typeof ProofBundle>;
 type Manifest = z.infer<typeof CircuitManifest>;
 type Reader = z.infer<typeof Policy>;
@@ -39,25 +47,30 @@ const packed = (words: bigint[]): string => concat(words.map((word) => toBeHex(w
 
 /** The verdict on a file, against a folder of circuits and a policy file, both the reader's own. */
 export async function verify(bundle: string, circuits: string, policy: string): Promise<Verdict> {
+  let fault: Verdict["outcome"] = "USAGE"; // whose fault it is while a file is read
   try {
-    await steps(bundle, circuits, decode(Policy, parse(readFileSync(policy))));
+    const taken = decode(Policy, parse(read(policy, 2 ** 20)));
+    fault = "INVALID";
+    const raw = parse(read(bundle, 2 ** 22));
+    const claim = decode(ProofBundle, raw);
+    fault = "UNDECIDED";
+    const circuit = load(join(circuits, claim.circuit_id));
+    fault = "INVALID";
+    await steps(claim, digest((raw as { receipt?: unknown }).receipt ?? null), circuit, taken);
     return { outcome: "VALID", code: null };
   } catch (error) {
     if (!(error instanceof Refusal)) console.error(error);
     const code = error instanceof Refusal ? error.code : "V-internal";
-    return { outcome: UNDECIDED.includes(code) ? "UNDECIDED" : "INVALID", code };
+    return { outcome: UNDECIDED.includes(code) ? "UNDECIDED" : fault, code };
   }
 }
 
-async function steps(path: string, circuits: string, policy: Reader): Promise<void> {
-  // 0 bytes
-  const raw = parse(read(path)) as { receipt: unknown };
-  const bundle = decode(ProofBundle, raw);
+/** Steps 1 to 8; step 0 is whatever it takes to have these arguments. */
+async function steps(bundle: Bundle, receipt_hash: string, circuit: Circuit, policy: Reader): Promise<void> {
   const { domain, terms, circuit_id } = bundle;
   // 1 circuit
-  const circuit = load(join(circuits, circuit_id));
   const { manifest } = circuit;
-  const rule = policy.circuits[circuit_id] ?? policy.circuits["*"];
+  const rule = policy.circuits[terms.circuit_id] ?? policy.circuits["*"];
   if (rule === undefined) throw new Refusal("V1-circuit-policy");
   checkCircuit(bundle, circuit, policy, rule);
   // 2 terms
@@ -73,7 +86,7 @@ async function steps(path: string, circuits: string, policy: Reader): Promise<vo
   if (bundle.origin === "chain") {
     await checkEvidence(bundle.evidence, chainId, verifyingContract, job_id, instances_hash);
   } else {
-    const [proof_hash, receipt_hash] = [keccak256(bundle.proof), digest(raw.receipt)];
+    const proof_hash = keccak256(bundle.proof);
     const delivery = signed(Delivery, { job_id, circuit_id, instances_hash, proof_hash, receipt_hash });
     need(signer(delivery, bundle.delivery) === terms.provider, "V3-delivery");
   }
@@ -93,32 +106,39 @@ async function steps(path: string, circuits: string, policy: Reader): Promise<vo
   need(policy.opinions.required.length === 0, "V8-missing");
 }
 
-function read(path: string): Uint8Array {
+function read(path: string, most: number): Uint8Array {
   const file = lstatSync(path, { throwIfNoEntry: false });
   if (!file?.isFile()) throw new Refusal("V0-file");
-  need(file.size <= MAX_BYTES, "V0-size");
+  need(file.size <= most, "V0-size");
   return readFileSync(path);
 }
 
 function load(folder: string): Circuit {
   need(lstatSync(folder, { throwIfNoEntry: false })?.isDirectory() ?? false, "V1-circuit-missing");
-  const bytes = read(join(folder, "manifest.json"));
-  const manifest = decode(CircuitManifest, parse(bytes));
   const records = join(folder, "records");
-  const names = lstatSync(records, { throwIfNoEntry: false }) ? readdirSync(records) : [];
+  const names = (lstatSync(records, { throwIfNoEntry: false }) ? readdirSync(records) : []).filter((name) => name.endsWith(".json"));
+  need(names.length <= 64, "V0-size");
+  const bytes = read(join(folder, "manifest.json"), 2 ** 22);
   return {
-    id: sha256(bytes), manifest, code: readFileSync(join(folder, "verifier.bin")),
-    records: names.filter((name) => name.endsWith(".json")).map((name) => judged(parse(read(join(records, name))))),
+    id: sha256(bytes), manifest: decode(CircuitManifest, parse(bytes)), code: read(join(folder, "verifier.bin"), 2 ** 20),
+    records: names.map((name) => judgedOnce(read(join(records, name), 2 ** 18))),
   };
+}
+
+const JUDGED = new Map<string, ReturnType<typeof judged>>(); // the same records come with every bundle of a circuit
+function judgedOnce(bytes: Uint8Array): ReturnType<typeof judged> {
+  const name = sha256(bytes);
+  if (!JUDGED.has(name)) JUDGED.set(name, judged(parse(bytes)));
+  return JUDGED.get(name)!;
 }
 
 /** A record and who really signed it. */
 function judged(raw: unknown) {
-  const signed = decode(SignedRecord, raw);
-  const { schema, circuit_id } = signed.record;
+  const { record, signer: by, signature } = decode(SignedRecord, raw);
+  const { schema, circuit_id } = record;
   const message = { schema, circuit_id, record_sha256: digest((raw as { record: unknown }).record) };
   const hash = TypedDataEncoder.hash({ name: "opgate records", version: "1" }, CircuitRecord!, message);
-  return { record: signed.record, by: signer(hash, signed.signature) === signed.signer ? signed.signer : "" };
+  return { record, by: signer(hash, signature) === by ? by : "" };
 }
 
 function checkCircuit(bundle: Bundle, circuit: Circuit, policy: Reader, rule: Rule): void {
@@ -129,15 +149,18 @@ function checkCircuit(bundle: Bundle, circuit: Circuit, policy: Reader, rule: Ru
   need(rule.visibility.includes(manifest.visibility), "V1-visibility");
   need(rule.ezkl_versions.includes(manifest.ezkl_version), "V1-ezkl-version");
   const { keys, owners } = policy.records;
-  const shown = circuit.records.map(({ record, by }): string => {
+  const shows = (who: string[]) => circuit.records.map(({ record, by }): string => {
     if (record.circuit_id !== id || !("code_hash" in record) || record.code_hash !== manifest.evm.code_hash) return "";
-    if (record.schema === "opgate/attestation/1") return owners.includes(by) ? "attested" : "";
+    if (record.schema === "opgate/attestation/1") return who.includes(by) ? "attested" : "";
     if (!keys.includes(by)) return "";
     if (record.schema === "opgate/compile/1") return record.vk_sha256 === manifest.vk_sha256 ? "compiled" : "";
     return record.onnx_sha256 === manifest.onnx_sha256 ? "rebuilt" : "";
   });
-  need(Math.max(0, ...shown.map((level) => LEVELS.indexOf(level))) >= LEVELS.indexOf(rule.assurance), "V1-assurance");
-  const real = manifest.srs.sha256_k1 === CEREMONY_K1;
+  need(Math.max(0, ...shows(owners).map((level) => LEVELS.indexOf(level))) >= LEVELS.indexOf(rule.assurance), "V1-assurance");
+  need(rule.owners === undefined || shows(rule.owners).includes("attested"), "V1-owner");
+  const { logrows, sha256: file, sha256_k1 } = manifest.srs;
+  const real = sha256_k1 === CEREMONY_K1 && CEREMONY[logrows] === file;
+  need(rule.srs?.includes(real ? "ceremony" : "development") ?? true, "V1-srs");
   need(real || policy.chains.dev_chains.includes(bundle.domain.chain_id), "V1-srs");
 }
 
@@ -150,9 +173,9 @@ function checkTerms({ domain, terms }: Bundle, manifest: Manifest, policy: Reade
   const { allowed } = policy.providers;
   need(allowed.length === 0 || allowed.includes(terms.provider), "V2-provider");
   need(terms.amount > 0n && terms.amount <= (policy.amounts.per_job ?? terms.amount), "V2-amount");
-  const gas_cap = Math.ceil((manifest.evm.gas * 5) / 4 / 10_000) * 10_000;
-  need(gas_cap <= MAX_GAS, "V2-gas");
   need(terms.fund_by < terms.deadline, "V2-times");
+  need(manifest.evm.gas <= MAX_GAS, "V2-gas");
+  const gas_cap = Math.ceil((manifest.evm.gas * 5) / 4 / 10_000) * 10_000;
   const shown = manifest.visibility === "public";
   const input_len = shown ? manifest.inputs.reduce((sum, { length }) => sum + length, 0) : 1;
   const { n_instances, proof_len, evm: { code_hash } } = manifest;
@@ -162,10 +185,14 @@ function checkTerms({ domain, terms }: Bundle, manifest: Manifest, policy: Reade
 }
 
 function checkFidelity(circuit: Circuit, policy: Reader, rule: Rule): void {
-  const { max_error, min_agreement, min_samples } = rule;
+  const { max_error, min_agreement, min_samples, max_acceptance_error: most, min_acceptance_samples: least } = rule;
+  const { owners, keys } = policy.records;
+  const by = (who: string[]) => circuit.records.flatMap(({ record, by: signed }) =>
+    record.schema === "opgate/fidelity/1" && record.circuit_id === circuit.id && who.includes(signed) ? [record] : []);
+  need((most ?? least) === undefined || by([...owners, ...keys]).some(({ acceptance: set }) => set && set.samples >= (least ?? 1)
+    && (most === undefined || decimal(set.max_error) <= decimal(most))), "V4-acceptance");
   if (max_error === undefined && min_agreement === undefined) return;
-  const certificates = circuit.records.flatMap(({ record, by }) =>
-    record.schema === "opgate/fidelity/1" && record.circuit_id === circuit.id && policy.records.owners.includes(by) ? [record] : []);
+  const certificates = by(owners);
   need(certificates.length > 0, "V4-certificate");
   need(certificates.some((each) => each.samples >= min_samples
     && (max_error === undefined || decimal(each.max_error) <= decimal(max_error))
@@ -174,11 +201,14 @@ function checkFidelity(circuit: Circuit, policy: Reader, rule: Rule): void {
 
 function checkClaim({ inputs, outputs }: Bundle, manifest: Manifest): void {
   need((inputs !== undefined) === (manifest.visibility === "public"), "V5-visibility");
-  const shape = (tensors: { length: number }[]): string => tensors.map(({ length }) => length).join();
-  need(inputs === undefined || shape(inputs) === shape(manifest.inputs), "V5-instance-count");
-  need(shape(outputs) === shape(manifest.outputs), "V5-instance-count");
   const bound = manifest.value_bound;
-  need([...(inputs ?? []), ...outputs].flat().every((value) => -bound <= value && value <= bound), "V5-range");
+  for (const [tensors, specs] of [[inputs ?? [], inputs ? manifest.inputs : []], [outputs, manifest.outputs]] as const) {
+    need(tensors.length === specs.length, "V5-instance-count");
+    tensors.forEach((values, at) => {
+      need(values.length === specs[at]!.length, "V5-instance-count");
+      need(values.every((value) => -bound <= value && value <= bound), "V5-range");
+    });
+  }
 }
 
 /** The instance vector that the claim implies; the job's limbs are ours. */
