@@ -22,7 +22,7 @@ from circuits.check.confined import Bounds
 from circuits.check.differential import Comparison
 from circuits.check.domain import search_domain
 from circuits.check.report import Report
-from circuits.check.trial import Graph, Refusal, Trial
+from circuits.check.trial import BITS, Graph, Refusal, Trial
 from circuits.ezkl_runner import Limits
 from circuits.ezkl_session import Session
 from circuits.model import JOB_INPUT, Tensor
@@ -35,6 +35,7 @@ PLAIN_SCALES, LOOKUP_SCALES = (13, 10, 7), (7, 10, 12)
 """What a build's quick rule tries, and `raise-scale` means more than these."""
 HIGHER = (4, 2)
 LOWER = 3
+EXTREMES = 4
 MAX_CELLS = 12 << 20
 """Twelve blocks of columns at k = 20, the largest circuit that run arguments can ask for."""
 PLAIN_MULTIPLIER, LOOKUP_MULTIPLIER = 10, 1
@@ -208,16 +209,16 @@ class _Check:
         # step 3: its outputs are the model's, at some scale of a build
         if multiplier != LOOKUP_MULTIPLIER and isinstance(self._ran(trial, samples, ladder[0], multiplier), Refusal):
             multiplier = LOOKUP_MULTIPLIER
-        runs = [scale for scale in ladder if not isinstance(self._ran(trial, samples, scale, multiplier), Refusal)][:1]
-        if not runs:
+        taken = (each for each in ladder if not isinstance(self._ran(trial, samples, each, multiplier), Refusal))
+        first_scale = next(taken, None)
+        if first_scale is None:
             raise self._refused(trial, graph, self._seen[ladder[0], multiplier])
-        if runs[0] == min(ladder):
-            runs = [scale for scale in ladder if scale >= runs[0]]
         chosen: tuple[int, Comparison] | None = None
         last: tuple[int, Comparison] | None = None
-        for scale in runs:
+        # a coarser scale than one that runs is of no use
+        for scale in (each for each in ladder if each >= first_scale):
             if isinstance(self._ran(trial, samples, scale, multiplier), Refusal):
-                break
+                continue
             found = self._compare(trial, samples, truth, scale, multiplier)
             last = (scale, found)
             if differential.is_close(found):
@@ -330,7 +331,13 @@ class _Check:
         """The outputs at some scales, as long as the circuit takes more than half of the samples; kept."""
         key = (scale, multiplier)
         if key not in self._seen:
-            ran = trial.outputs(samples, scale, multiplier)
+            # the narrowest bound that holds the owner's samples, else all but the extreme ones, as a build takes it
+            required = self._owned or max(1, len(samples) - EXTREMES)
+            for bits in BITS:
+                trial.bits = bits
+                ran = trial.outputs(samples, scale, multiplier, required=required if bits != BITS[-1] else 0)
+                if isinstance(ran, Refusal) or all(trial.ran_or_left(index) for index in range(required)):
+                    break
             if not isinstance(ran, Refusal):
                 run = sum(each is not None for each in ran[0])
                 if run < 2 or run <= trial.refusals:

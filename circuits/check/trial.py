@@ -21,7 +21,8 @@ from verifier.errors import CircuitError
 
 _LOGROWS = 17
 _LOOKUP = 1 << 30
-_BITS = 96
+BITS = (32, 44, 64, 96)
+"""Bounds of values, from narrow to wide: a circuit has the narrowest that its samples allow."""
 SHARE_OF_TIME = 0.15
 """Of the seconds left, what one comparison may take."""
 LEAST_SAMPLES = 4
@@ -60,6 +61,7 @@ class Trial:
         self.refusal: Refusal | None = None
         """The last refusal of an input."""
         self.refusals = 0
+        self.bits = BITS[-1]
 
     def ask(self, operation: dict[str, object]) -> Outcome | Failure | CircuitError:
         """One operation; a child that died is an answer too, and what is left of the time is looked at first."""
@@ -81,7 +83,7 @@ class Trial:
                 "lookup_range": [-_LOOKUP, _LOOKUP],
                 "logrows": _LOGROWS,
                 "num_inner_cols": 1,
-                "decomp_base": math.isqrt((1 << _BITS) - 1) + 1,
+                "decomp_base": math.isqrt((1 << self.bits) - 1) + 1,
                 "decomp_legs": 2,
             }
             | knobs
@@ -115,12 +117,12 @@ class Trial:
         return Refusal(answer.message, None)
 
     def outputs(
-        self, samples: Sequence[Sample], scale: int, multiplier: int, graph: Path | None = None
+        self, samples: Sequence[Sample], scale: int, multiplier: int, graph: Path | None = None, required: int = 0
     ) -> tuple[list[tuple[Array, ...] | None], list[int]] | Refusal:
         """The outputs on each sample and the outputs' scales; None where the circuit does not take a sample.
 
         Of a slow circuit only some samples are run, the kinds in turn; the others are None too, and `refusals` counts
-        those that were refused.
+        those that were refused. It ends at a refusal of one of the first `required` samples.
         """
         settings = self.settings(scale, multiplier, graph)
         if isinstance(settings, Refusal):
@@ -128,6 +130,7 @@ class Trial:
         scales = list(settings.model_output_scales)
         made: list[tuple[Array, ...] | None] = [None] * len(samples)
         self.refusal, self.refusals = None, 0
+        self._refused: set[int] = set()
         until = time.monotonic() + SHARE_OF_TIME * self.left()
         for turn, index in enumerate(_spread(len(samples))):
             if turn >= LEAST_SAMPLES and time.monotonic() > until:
@@ -136,11 +139,16 @@ class Trial:
             if isinstance(witness, Refusal):
                 self.refusal = witness._replace(scale=scale, multiplier=multiplier)
                 self.refusals += 1
-                if self.refusals == turn + 1 == LEAST_SAMPLES * 2:
+                self._refused.add(index)
+                if index < required or self.refusals == turn + 1 == LEAST_SAMPLES * 2:
                     break
                 continue
             made[index] = dequantised(witness, scales)
         return made, scales
+
+    def ran_or_left(self, index: int) -> bool:
+        """Whether the last `outputs` did not see a sample refused."""
+        return index not in self._refused
 
     def explained(self, refusal: Refusal) -> Failure:
         """The same refusal with ezkl's log at DEBUG, which names the operator that the exception hides."""
@@ -152,7 +160,7 @@ class Trial:
             lookup_range=[-_LOOKUP, _LOOKUP],
             logrows=_LOGROWS,
             num_inner_cols=1,
-            decomp_base=math.isqrt((1 << _BITS) - 1) + 1,
+            decomp_base=math.isqrt((1 << self.bits) - 1) + 1,
             decomp_legs=2,
         )
         operations = [
