@@ -133,7 +133,7 @@ def fit(name: str, measured: Sequence[Measured]) -> Machine:
 
     Seconds: least squares of the relative error over the three terms, held near one common factor, since few circuits
     cannot tell the terms apart by themselves. Memory: the child's own from the smallest circuit, and the largest share
-    of a working byte that was seen, so that it is not predicted too low.
+    of a working byte that was seen, both raised until nothing that was measured is predicted too low.
     """
     terms = np.array([each.shape.terms for each in measured])
     seconds = np.array([each.seconds for each in measured])
@@ -149,11 +149,13 @@ def fit(name: str, measured: Sequence[Measured]) -> Machine:
         for each in measured
         if each.shape.working_bytes > _LEAST_WORKING
     ]
+    share = max([0.8, *shares])
+    least = max(each.peak_bytes - int(share * each.shape.working_bytes) for each in measured)
     return Machine(
         name=name,
         seconds_a_term=(float(factors[0]), float(factors[1]), float(factors[2])),
-        base_bytes=base,
-        memory_a_byte=max([0.8, *shares]),
+        base_bytes=max(base, least),
+        memory_a_byte=share,
         memory_bytes=physical_memory(),
     )
 

@@ -321,7 +321,7 @@ class _Build(NamedTuple):
         compiled, shape = chosen.compiled, chosen.candidate.layout
         return CostRecord(
             circuit_id=compiled.manifest.circuit_id,
-            machine=this_machine(),
+            machine=Text(f"{this_machine()}, predicted by {self.machine.label}"),
             predicted=Cost(
                 prove_seconds=Measure.of(self.machine.seconds(shape), 3),
                 memory_bytes=Count(self.machine.memory_of(shape)),

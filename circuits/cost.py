@@ -7,6 +7,7 @@ take a machine's own constants, which `opgate circuit bench` measures (`circuits
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from pathlib import Path
@@ -113,6 +114,13 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     base_bytes: int = 42 << 20
     memory_a_byte: float = 1.1
     memory_bytes: int = 0
+
+    @property
+    def label(self) -> str:
+        """What records call these constants: the first fit's, or a bench's by the beginning of their digest."""
+        if self == Machine():
+            return "the first fit"
+        return f"bench {hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:12]}"
 
     @property
     def available_bytes(self) -> int:
