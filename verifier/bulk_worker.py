@@ -6,6 +6,7 @@ standard input with a line ``{"at": …, "verdict": {…}, "alarm": … or null}
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -28,6 +29,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     policy = canonical.decode(Policy, task.policy.encode(), where="policy")
     with Judge(task.circuits, policy, second_opinion=tuple(task.second_opinion), alarms=Path(task.alarms)) as judge:
+        gc.freeze()  # what is loaded stays: no collection has to walk it for each bundle
         _say({"ready": True})
         for line in sys.stdin.buffer:
             asked = json.loads(line)

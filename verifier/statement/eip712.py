@@ -96,6 +96,7 @@ def _fields(kind: type[msgspec.Struct]) -> tuple[tuple[str, typing.Any], ...]:
     return tuple((name, hints[name]) for name in kind.__struct_fields__)
 
 
+@functools.cache
 def _element(kind: typing.Any) -> type[msgspec.Struct] | None:
     return typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
 

@@ -15,7 +15,7 @@ FIELD_MODULUS = 2188824287183927522224640574525727508854836440041603434369820418
 """Order p of the BN254 scalar field (EIP-196); EZKL's circuits compute in it."""
 
 _DECIMAL = re.compile(r"(0|-?[1-9][0-9]{0,77})\Z")
-_HEX = re.compile(r"0x([0-9a-f]{2})*\Z")
+_HEX = re.compile(r"0x[0-9a-f]*\Z")
 _MEASURE = re.compile(r"(0|[1-9][0-9]{0,17})(\.[0-9]{0,17}[1-9])?\Z")
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\xa0\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u1680\u180e\u2000-\u200f\u2028-\u202f"
@@ -124,7 +124,7 @@ class HexBytes(bytes):
     @classmethod
     def from_json(cls, text: object) -> Self:
         """The bytes of a hex string; ValueError otherwise."""
-        if not isinstance(text, str) or len(text) > 2 + 2 * cls.MAX_SIZE or not _HEX.match(text):
+        if not isinstance(text, str) or len(text) > 2 + 2 * cls.MAX_SIZE or len(text) % 2 or not _HEX.match(text):
             raise ValueError(f"{cls.__name__} wants 0x and lower-case hex")
         return cls(bytes.fromhex(text[2:]))
 
