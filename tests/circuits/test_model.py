@@ -101,3 +101,68 @@ def test_truncated_models_are_refused_or_read(linear_model: ModelBytes) -> None:
             read_model(whole[:length])
         except CircuitError:
             continue
+
+
+def classifier(labels: list[str] | list[int]) -> bytes:
+    """A linear classifier as scikit-learn's exporter writes it: label, then ZipMap of the scores."""
+    names = "classlabels_strings" if isinstance(labels[0], str) else "classlabels_ints"
+    zipped = "classlabels_strings" if isinstance(labels[0], str) else "classlabels_int64s"
+    nodes = [
+        helper.make_node(
+            "LinearClassifier",
+            ["x"],
+            ["label", "scores"],
+            domain="ai.onnx.ml",
+            coefficients=[1.0, -1.0, 0.5, 0.5, -0.25, 1.0],
+            intercepts=[0.1, -0.1],
+            post_transform="SOFTMAX",
+            **{names: labels},
+        ),
+        helper.make_node("ZipMap", ["scores"], ["probabilities"], domain="ai.onnx.ml", **{zipped: labels}),
+    ]
+    key = TensorProto.STRING if isinstance(labels[0], str) else TensorProto.INT64
+    scores = helper.make_sequence_type_proto(
+        helper.make_map_type_proto(key, helper.make_tensor_type_proto(TensorProto.FLOAT, None))
+    )
+    graph = helper.make_graph(
+        nodes,
+        "classifier",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 3])],
+        [
+            helper.make_tensor_value_info("label", key, [None]),
+            helper.make_value_info("probabilities", scores),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("ai.onnx.ml", 1)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("labels", [["no", "yes"], [3, 7]])
+def test_a_classifier_gives_its_scores_alone(labels: list[str] | list[int]) -> None:
+    """Trap: no circuit gives words or maps; the label is the largest score's, and each change is named."""
+    model = read_model(classifier(labels))
+    assert model.output_names == ("scores",)
+    assert sum("label" in change or "ZipMap" in change for change in model.rewrites) == 2
+    sample = (np.array([[1, 2, 3]], np.float32),)
+    (rewritten,) = FloatModel(model._replace(static=model.rewritten)).run(sample)
+    assert np.allclose(rewritten, FloatModel(model).run(sample)[0], atol=1e-6)
+
+
+def test_a_graph_that_onnxruntime_refuses_is_run_by_the_reference_evaluator() -> None:
+    """Trap: exporters write products of int8 that onnxruntime has no kernel for, and ezkl takes."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT8),
+        helper.make_node("MatMul", ["i", "w"], ["m"]),
+        helper.make_node("Cast", ["m"], ["y"], to=TensorProto.FLOAT),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "int8",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])],
+        [helper.make_tensor("w", TensorProto.INT8, [2, 2], [1, 2, 3, 4])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    floats = FloatModel(read_model(model.SerializeToString()))
+    assert floats.engine == "onnx reference evaluator"
+    assert floats.run((np.array([[1, 2]], np.float32),))[0].tolist() == [[7, 10]]
