@@ -33,13 +33,13 @@ class Vector:
         return self.outcome == "VALID"
 
 
-def vectors(scratch: Path) -> list[Vector]:
-    """All vectors; what git cannot hold is made below `scratch`, an empty folder."""
-    return [*_folders(scratch), *_sweeps(scratch)]
+def vectors(scratch: Path, only: str = "") -> list[Vector]:
+    """All vectors with that in their name; what git cannot hold is made below `scratch`, an empty folder."""
+    return [*_folders(scratch, only), *_sweeps(scratch, only)]
 
 
-def _folders(scratch: Path) -> Iterator[Vector]:
-    for case in sorted(CASES.iterdir()):
+def _folders(scratch: Path, only: str) -> Iterator[Vector]:
+    for case in sorted(path for path in CASES.iterdir() if only in path.name):
         expected = json.loads((case / "expected.json").read_bytes())
         bundle = case / "bundle.json"
         if "make" in expected:
@@ -79,10 +79,12 @@ def _made(what: str, source: Path, folder: Path) -> Path:
     return path
 
 
-def _sweeps(scratch: Path) -> Iterator[Vector]:
+def _sweeps(scratch: Path, only: str) -> Iterator[Vector]:
     for sweep in sorted(SWEEPS.glob("*.jsonl")):
         for line in sweep.read_text(encoding="utf-8").splitlines():
-            yield _swept(json.loads(line), scratch / sweep.stem)
+            spec = json.loads(line)
+            if only in spec["name"]:
+                yield _swept(spec, scratch / sweep.stem)
 
 
 def _swept(spec: dict[str, str], below: Path) -> Vector:
