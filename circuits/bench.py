@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -26,7 +25,6 @@ from circuits.graph import sample_input
 from circuits.model import read_model
 from circuits.run_arguments import RunArguments
 from verifier.errors import CircuitError
-from verifier.files import read_regular, write_atomic
 from verifier.statement.manifest import Visibility
 
 MAX_SECONDS = 300.0
@@ -36,7 +34,6 @@ _WIDTH = 8
 _RIDGE = 0.05
 _LEAST_WORKING = 24 << 20
 """Below this many working bytes the memory is the child's own, and says nothing of a byte's share."""
-_MAX_FILE = 1 << 16
 
 Progress = Callable[[str], None]
 
@@ -218,25 +215,3 @@ def _model(activation: str) -> bytes:
     )
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     return bytes(model.SerializeToString(deterministic=True))
-
-
-def write_machine(path: Path, machine: Machine) -> None:
-    """Keep the constants."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomic(path, msgspec.json.format(msgspec.json.encode(machine)))
-
-
-def read_machine(path: Path) -> Machine:
-    """The constants of this machine where they were measured, else the first fit's; C-machine-file."""
-    if not path.exists():
-        return Machine()
-    try:
-        return msgspec.json.decode(read_regular(path, limit=_MAX_FILE), type=Machine)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise CircuitError(
-            "C-machine-file",
-            "the machine's constants cannot be read",
-            where=str(path),
-            found=str(error)[:200],
-            do="Measure them again: opgate circuit bench",
-        ) from error

@@ -17,11 +17,14 @@ import msgspec
 
 from circuits.run_arguments import RESERVED_ROWS
 from circuits.settings import Settings
+from verifier.errors import CircuitError
+from verifier.files import read_regular, write_atomic
 
 BLINDING_ROWS = 6
 _MAX_BLOCKS = 12
 _MAX_TABLE_COLUMNS = 6
 _WORD = 32
+_MAX_FILE = 1 << 16
 _HASH_ADVICE, _HASH_FIXED, _HASH_PERMUTED, _HASH_ROTATIONS = 3, 6, 4, 4
 """Columns and further queries of ezkl's Poseidon chip: state and partial S-box; round constants and selectors."""
 _HASH_CODE, _HASH_GAS = 2_200, 15_000
@@ -190,3 +193,25 @@ def layout(settings: Settings, logrows: int, lookup_range: tuple[int, int] | Non
         instances=settings.instances,
         hashed=hashed,
     )
+
+
+def write_machine(path: Path, machine: Machine) -> None:
+    """Keep the constants."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomic(path, msgspec.json.format(msgspec.json.encode(machine)))
+
+
+def read_machine(path: Path) -> Machine:
+    """The constants of this machine where they were measured, else the first fit's; C-machine-file."""
+    if not path.exists():
+        return Machine()
+    try:
+        return msgspec.json.decode(read_regular(path, limit=_MAX_FILE), type=Machine)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise CircuitError(
+            "C-machine-file",
+            "the machine's constants cannot be read",
+            where=str(path),
+            found=str(error)[:200],
+            do="Measure them again: opgate circuit bench",
+        ) from error

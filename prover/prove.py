@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from circuits import ezkl_runner, opinion, srs
 from circuits.compile import EZKL_VERSION, read_proof
+from circuits.cost import Machine, read_machine
 from circuits.ezkl_runner import Limits
 from circuits.registry import CircuitFolder
 from verifier.errors import CircuitError
@@ -70,11 +71,20 @@ def prove(folder: CircuitFolder, files: ProvingFiles, witness_file: Path, work: 
     )
     receipt = Receipt(
         engine=ENGINE,
-        device=Text(f"CPU {platform.machine()}, {limits.threads} of {os.cpu_count()} threads"),
+        device=Text(f"CPU {platform.machine()}, {limits.threads} of {os.cpu_count()} threads{_constants()}"),
         prove_seconds=Measure.of(done.seconds, 3),
         peak_memory_bytes=Count(done.peak_bytes),
     )
     return Proved(ProofBytes(read_proof(proof_file)), receipt)
+
+
+def _constants() -> str:
+    """Which bench this machine's predictions rest on, where it was benched; a damaged file stops no job."""
+    try:
+        machine = read_machine(Path(os.environ.get("OPGATE_HOME", ".opgate")) / "machine.json")
+    except CircuitError:
+        return ", bench unreadable"
+    return "" if machine == Machine() else f", {machine.label}"
 
 
 def ezkl_accepts(

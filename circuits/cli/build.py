@@ -67,9 +67,9 @@ def build_command(
     Ctrl-C ends it with the best so far, and the next build goes on from there. Every second sample is kept from it and
     scores the result. With --owner-key the fidelity certificate, the cost record and your attestation are signed.
     """
-    from circuits.bench import read_machine  # noqa: PLC0415 - numpy and onnxruntime only where a circuit is built
     from circuits.build import Wishes, build  # noqa: PLC0415 - the same
     from circuits.check.gate import require_yes  # noqa: PLC0415 - the same
+    from circuits.cost import read_machine  # noqa: PLC0415 - numpy and onnxruntime only where a circuit is built
     from circuits.ezkl_runner import Limits  # noqa: PLC0415 - the same
     from verifier.payment.keys import load_key  # noqa: PLC0415 - eth_account only where something is signed
 
@@ -137,8 +137,9 @@ def bench_command(
     Builds predict by it from then on, and refuse before they start what would not fit. Leave the machine alone
     meanwhile. The constants are kept in the home; costs and receipts name them.
     """
-    from circuits.bench import bench, write_machine  # noqa: PLC0415 - numpy and onnx only where something is proved
+    from circuits.bench import bench  # noqa: PLC0415 - numpy and onnx only where something is proved
     from circuits.build import this_machine  # noqa: PLC0415 - the same
+    from circuits.cost import write_machine  # noqa: PLC0415 - the same
 
     with steps(as_json=as_json) as progress:
         found = bench(home / "srs", name=str(this_machine()), max_seconds=max_seconds, progress=progress)

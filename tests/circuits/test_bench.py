@@ -8,7 +8,7 @@ import pytest
 
 from circuits import bench
 from circuits.bench import Case, Measured
-from circuits.cost import Layout, Machine, physical_memory
+from circuits.cost import Layout, Machine, physical_memory, read_machine, write_machine
 from verifier.errors import CircuitError
 
 
@@ -54,13 +54,13 @@ def test_memory_is_fitted_to_the_worst_that_was_seen() -> None:
 
 def test_constants_are_kept_and_damage_is_said(tmp_path: Path) -> None:
     path = tmp_path / "home" / "machine.json"
-    assert bench.read_machine(path) == Machine()
+    assert read_machine(path) == Machine()
     machine = Machine(name="mine", seconds_a_term=(1.5, 2.0, 2.5), memory_bytes=1 << 30)
-    bench.write_machine(path, machine)
-    assert bench.read_machine(path) == machine
+    write_machine(path, machine)
+    assert read_machine(path) == machine
     path.write_text('{"name": 3}')
     with pytest.raises(CircuitError) as caught:
-        bench.read_machine(path)
+        read_machine(path)
     assert caught.value.code == "C-machine-file"
     assert "opgate circuit bench" in caught.value.do
 

@@ -43,9 +43,7 @@ def refused(folder: Path, srs_store: Path, model: bytes, values: list[list[float
 VALUES = [[0.5, -1.0, 2.0], [1.5, 0.25, -2.0], [0.1, 0.2, 0.3], [-1.0, 1.0, 0.0]]
 
 
-def test_a_silently_wrong_operator_is_refused(
-    tmp_path: Path, srs_store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silently_wrong_operator_is_refused(tmp_path: Path, srs_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trap: some operators compile, prove and verify, and are not the model's; which ones, no list says.
 
     The model's own answers are shifted here, so that the test stands whatever ezkl or a rewrite makes right.
