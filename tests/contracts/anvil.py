@@ -7,10 +7,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import eth_abi
-
 from tests.chain.conftest import free_port, start_anvil
-from tests.contracts.conftest import AMOUNT, NOW, Sent, World, abi_type, keccak256, plain, revert_reason
+from tests.contracts.conftest import AMOUNT, NOW, Sent, World, revert_reason
 from tests.contracts.zoo import permit2
 from verifier.payment import artifacts
 from workers.dev.rpc import ask
@@ -77,14 +75,12 @@ class AnvilWorld(World):
     def set_code(self, address: str, code: bytes) -> None:
         ask(self.port, "anvil_setCode", address, "0x" + code.hex())
 
+    def set_storage(self, address: str, slot: int, value: int) -> None:
+        ask(self.port, "anvil_setStorageAt", address, f"0x{slot:064x}", f"0x{value:064x}")
+
     def read(self, contract: Any, view: str, *arguments: Any) -> Any:
-        entry = next(e for e in contract.abi if e.get("name") == view and e["type"] == "function")
-        kinds = [abi_type(item) for item in entry["inputs"]]
-        call = keccak256(f"{view}({','.join(kinds)})".encode())[:4] + eth_abi.encode(
-            kinds, [plain(argument) for argument in arguments]
-        )
-        answer = ask(self.port, "eth_call", {"to": contract.address, "data": "0x" + call.hex()}, "latest")
-        return eth_abi.decode([abi_type(item) for item in entry["outputs"]], bytes.fromhex(answer[2:]))[0]
+        call = {"to": contract.address, "data": "0x" + self.payload(view, *arguments, to=contract).hex()}
+        return self.decoded(contract, view, bytes.fromhex(ask(self.port, "eth_call", call, "latest")[2:]))
 
     @contextmanager
     def anchor(self) -> Iterator[None]:
@@ -139,10 +135,10 @@ class AnvilWorld(World):
 
 
 @contextmanager
-def anvil(chain_id: int = BASE) -> Iterator[int]:
-    """The port of a fresh anvil under Prague's rules, whose clock starts at the tests' NOW."""
+def anvil(chain_id: int = BASE, timestamp: int = NOW) -> Iterator[int]:
+    """The port of a fresh anvil under Prague's rules, whose clock starts at a fixed time."""
     port = free_port()
-    options = ("--chain-id", str(chain_id), "--timestamp", str(NOW), "--hardfork", "prague", "--order", "fifo")
+    options = ("--chain-id", str(chain_id), "--timestamp", str(timestamp), "--hardfork", "prague", "--order", "fifo")
     process = start_anvil(port, *options, "--gas-limit", "60000000")
     try:
         yield port

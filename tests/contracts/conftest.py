@@ -16,6 +16,7 @@ import pytest
 from Crypto.Hash import keccak
 from eth_account import Account
 from eth_account.messages import SignableMessage, encode_typed_data
+from vyper.compiler import compile_code
 
 from tests.contracts.zoo import permit2
 
@@ -158,7 +159,15 @@ class World:
 
     def read(self, contract: Any, view: str, *arguments: Any) -> Any:
         """What a view of a contract answers."""
-        return getattr(contract, view)(*arguments)
+        call = self.payload(view, *arguments, to=contract)
+        answer = boa.env.execute_code(to_address=contract.address, data=call, is_modifying=False).output
+        return self.decoded(contract, view, answer)
+
+    @staticmethod
+    def decoded(contract: Any, view: str, answer: bytes) -> Any:
+        """The one value that a view answered."""
+        entry = next(e for e in contract.abi if e.get("name") == view and e["type"] == "function")
+        return eth_abi.decode([abi_type(item) for item in entry["outputs"]], answer)[0]
 
     # --- state
 
@@ -233,7 +242,10 @@ class World:
         return digest(self.typed("JobTerms", terms, **domain))
 
     def sign(self, by: str, name: str, message: dict[str, Any], /, **domain: Any) -> bytes:
-        return bytes(Account.sign_message(self.typed(name, message, **domain), self.keys[by].key).signature)
+        return self.signature(by, self.typed(name, message, **domain))
+
+    def signature(self, by: str, message: SignableMessage) -> bytes:
+        return bytes(Account.sign_message(message, self.keys[by].key).signature)
 
     def acceptance(self, terms: dict[str, Any], by: str = "provider", **domain: Any) -> bytes:
         return self.sign(by, "Acceptance", {"job_id": self.job_id(terms, **domain)}, **domain)
@@ -268,8 +280,7 @@ class World:
 
     def permit2(self, terms: dict[str, Any], nonce: int = 0, by: str = "payer", **changes: Any) -> bytes:
         """The payer's signature of Permit2's transfer with the terms as witness, as a wallet would make it."""
-        typed = self.typed_permit2(terms, nonce, **changes)
-        return bytes(Account.sign_message(typed, self.keys[by].key).signature)
+        return self.signature(by, self.typed_permit2(terms, nonce, **changes))
 
     def typed_permit2(self, terms: dict[str, Any], nonce: int = 0, **changes: Any) -> SignableMessage:
         token = {"token": str(self.token.address), "amount": terms["amount"]}
@@ -447,6 +458,16 @@ def hostile(world: World, compiled: Callable[[Path], Any]) -> World:
     other = World(escrow, token, world.keys)
     assert other.send("transfer", world.payer, 1000 * AMOUNT, to=token, by=world.owner).reason is None
     return other
+
+
+@pytest.fixture(scope="session")
+def zoo() -> dict[str, tuple[bytes, list[dict[str, Any]]]]:
+    """Creation code and ABI of the hostile token and of the wallet, compiled without titanoboa."""
+    made = {}
+    for name in ("hostile_token", "wallet"):
+        built = compile_code((ZOO / f"{name}.vy").read_text(), output_formats=("bytecode", "abi"))
+        made[name] = (bytes.fromhex(built["bytecode"][2:]), built["abi"])
+    return made
 
 
 @pytest.fixture
