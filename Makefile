@@ -11,7 +11,7 @@ NPM = $(shell command -v npm || echo "$(NODE_BIN) $(NPM_CLI)")
 SYSTEM := tests/dev tests/docs/test_walk.py tests/integration tests/workers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test long fuzz lint format contracts requirements clean
+.PHONY: help setup demo test long fuzz mutation lint format contracts requirements clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ long: setup ## The long forms: kill -9 of every process of the demo
 MINUTES ?= 1
 fuzz: setup ## Fuzz every parser and verify, guided by coverage: make fuzz MINUTES=10 (for each target)
 	$(BIN)/python -m tests.fuzz.run --minutes $(MINUTES)
+
+mutation: setup ## Change the verifier's checks one at a time: which change does no test notice? (hours)
+	$(BIN)/mutmut run --max-children $$(nproc)
+	$(BIN)/mutmut results
 
 lint: setup ## ruff, mypy, import rules, lock files and compiled contracts
 	$(BIN)/ruff check .
