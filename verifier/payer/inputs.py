@@ -71,6 +71,8 @@ def encode_tensors(tensors: Tensors) -> bytes:
 def decode_tensors(raw: bytes, *, where: str) -> Tensors:
     """The tensors of an upload; VerifierError V0-… for other bytes."""
     value = canonical.parse(raw, where=where, limit=MAX_INPUT_BYTES)
+    if type(value) is not list or not all(type(tensor) is list for tensor in value):
+        raise VerifierError("V0-schema", "this is no list of tensors", where=where, expected="a list of lists")
     try:
         return tuple(tuple(TensorInt.from_json(item) for item in tensor) for tensor in value)
     except (TypeError, ValueError) as error:
