@@ -22,6 +22,7 @@ from workers.dev.network import Network
 
 HERE = Path(__file__).parent
 JOB_SECONDS = 60
+BUILD_SECONDS = 1200
 SEARCH_SECONDS = "10"
 """Of searching for cheap run arguments: more makes proofs cheaper yet."""
 
@@ -51,7 +52,9 @@ def make_circuit(stage: Stage, folder: Path) -> dict[str, Any]:
     """The owner builds; payer and provider get their files; the payer rebuilds and signs that; the code is deployed."""
     call, model, samples = stage.actors.call, str(folder / "model.onnx"), str(folder / "samples.npz")
     words = ("circuit", "build", model, "--data", samples, "--name", folder.name, "--max-seconds", SEARCH_SECONDS)
-    built = call(*words, "--owner-key", str(stage.key("owner")), environment=stage.as_owner())
+    building = stage.actors.begin(*words, "--owner-key", str(stage.key("owner")), environment=stage.as_owner())
+    building.wait(timeout=BUILD_SECONDS)
+    built = stage.actors.finish(building)
     circuit_id = str(built["circuit_id"])
     for party in ("payer", "provider"):
         target = str(stage.party(party) / party / "circuits")

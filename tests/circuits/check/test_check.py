@@ -19,6 +19,7 @@ from circuits.check import confined
 from circuits.check.causes import Node, find_cause
 from circuits.check.confined import Bounds
 from circuits.check.differential import compare, is_close, is_rounding
+from circuits.check.gate import require_yes
 from circuits.check.preflight import check
 from circuits.cli import app
 from circuits.ezkl_runner import Failure
@@ -93,6 +94,11 @@ def test_an_operator_that_ezkl_lacks_is_named_with_its_node(tmp_path: Path) -> N
     assert (report.verdict, report.code) == ("refused", "C-ezkl")
     assert (report.node, report.operator) == ("the_culprit", "ReverseSequence")
     assert "Leave it out" in report.advice
+    np.savez(tmp_path / "samples.npz", x=np.random.default_rng(0).uniform(-1, 1, (6, 4)).astype(np.float32))
+    with pytest.raises(CircuitError) as caught:
+        require_yes(tmp_path / "model.onnx", tmp_path / "samples.npz")
+    assert caught.value.code == "C-ezkl"
+    assert "the_culprit" in caught.value.where
 
 
 def zip_bomb() -> bytes:
