@@ -73,6 +73,8 @@ class Editor:
         bare = onnx.ModelProto()
         bare.CopyFrom(self.proto)
         del bare.graph.value_info[:]
+        for each in bare.graph.output:  # what an exporter declares of an output may be wrong: it is inferred
+            each.type.tensor_type.ClearField("shape")
         try:
             inferred = shape_inference.infer_shapes(bare, data_prop=True).graph
         except Exception:  # noqa: BLE001 - inference is a convenience: where it fails, less is known and less is rewritten

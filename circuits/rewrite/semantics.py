@@ -196,6 +196,9 @@ def _reshape(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
     wanted, shape = editor.constants.get(node.input[1]), editor.shapes.get(node.output[0])
     if wanted is None or shape is None or not wanted.size or (wanted.min() > 0) or not all(shape):
         return None
+    if editor.shapes.get(node.input[0]) == shape:
+        # tract stumbles over a Reshape to the shape that is there
+        return [helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name)]
     new = onnx.NodeProto()
     new.CopyFrom(node)
     new.input[1] = editor.constant(shape, "shape", np.int64)

@@ -163,6 +163,16 @@ def test_shapes_that_an_exporter_computes_are_constants() -> None:
     assert [node.op_type for node in onnx.load_model_from_string(model.rewritten).graph.node] == ["Reshape"]
 
 
+def test_a_wrong_declared_output_shape_decides_nothing() -> None:
+    """Trap: scikit-learn's exporter declares one column where five come out."""
+    nodes = [helper.make_node("Reshape", ["x", "s"], ["y"])]
+    proto = onnx.load_model_from_string(graph_of(nodes, [1, 5], s=np.array([-1, 1])))
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1]))
+    model = read_model(proto.SerializeToString())
+    sample = (np.arange(5, dtype=np.float32)[None],)
+    assert outputs(model, model.rewritten, sample)[0].shape == (5, 1)
+
+
 def test_a_constant_that_would_fill_the_memory_is_not_made() -> None:
     """Trap: forty bytes of ONNX can ask for 2^40 zeros."""
     nodes = [
