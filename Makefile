@@ -39,7 +39,7 @@ test: setup ## Every test, with real Redis, PostgreSQL, chain and worker process
 	$(BIN)/python -m pytest $(SYSTEM)
 
 long: setup ## The long forms: kill -9 of every process of the demo
-	OPGATE_LONG=1 $(BIN)/python -m pytest tests/integration
+	OPGATE_LONG=1 $(BIN)/python -m pytest tests/integration tests/circuits/operators tests/contracts/test_state_machine.py tests/differential tests/verifier
 
 MINUTES ?= 1
 fuzz: setup ## Fuzz every parser and verify, guided by coverage: make fuzz MINUTES=10 (for each target)

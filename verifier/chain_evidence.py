@@ -186,8 +186,8 @@ def _look_up(root: bytes, key: bytes, nodes: tuple[bytes, ...], what: str) -> tu
             where="receipt_proof",
             found=f"{type(error).__name__}",
         ) from error
-    if not value:
-        _no(what, f"the block has no {what} at this index", expected="one", found="none")
+    if not value or not isinstance(value, bytes):  # a leaf may hold a list, which is no receipt and no transaction
+        _no(what, f"the block has no {what} at this index", expected="bytes", found=type(value).__name__)
     if recorder.read != list(nodes[: len(recorder.read)]):
         _no("proof", "the trie proof is not in its one order", expected="from the root down", found="another order")
     return bytes(value), len(recorder.read)

@@ -145,7 +145,7 @@ def test_a_verdict_is_the_same_here_and_there(base_install: Installation, base: 
 def test_explain_says_the_claim_and_the_verdict(base_install: Installation, base: Base) -> None:
     done = base_install.opgate("explain", BASE / "bundles" / "job.json", *HELD)
     assert done.returncode == 0, done.stderr
-    for words in (str(base.job.job_id), "output logits:", "VALID", "not shown", "development"):
+    for words in (str(base.job.job_id), "logits (1x10 float32", "VALID", "not shown", "development"):
         assert words in done.stdout
     unjudged = base_install.opgate("explain", BASE / "bundles" / "job.json")
     assert unjudged.returncode == 0

@@ -150,13 +150,13 @@ def load_key(source: Path | str) -> Signer:
     Raises:
         EscrowError: E-key-missing, E-key-permissions (group or others may read the file, it is a link, or another
             user's), E-key-format, E-key-password, E-signer-….
-        UsageError: U-key where the secret itself was given.
+        UsageError: U-key-secret where the secret itself was given.
         UndecidedError: E-signer-silent.
     """
     text = str(source)
     if _SECRET.match(text):
         raise UsageError(
-            "U-key",
+            "U-key-secret",
             "a key was given where a key's place is asked for: it stands in the list of processes now",
             do="Count it as known to others. Write a new one into a file of mode 0600, and name that file.",
         )
