@@ -152,15 +152,11 @@ def _make_circuit(stage: Stage) -> None:
 
 
 def _words(built: dict[str, Any]) -> str:
-    records = {record["record"]["schema"]: record["record"] for record in built.get("records", [])}
-    cost = records.get("opgate/cost/1", {}).get("measured", {})
-    fidelity = records.get("opgate/fidelity/1", {})
-    parts = [f"{built['code_bytes']:,} bytes of code"]
-    if cost:
-        parts.append(f"{float(cost['prove_seconds']):.1f} s and {cost['gas']:,} gas a proof")
-    if fidelity:
-        parts.append(f"same argmax on {float(fidelity['agreement']):.0%} of {fidelity['samples']} samples")
-    return ", ".join(parts)
+    cost, fidelity = built["cost"]["measured"], built["fidelity"]
+    return (
+        f"{cost['code_bytes']:,} bytes of code, {float(cost['prove_seconds']):.1f} s and {cost['gas']:,} gas a proof, "
+        f"same argmax on {float(fidelity['agreement']):.0%} of {fidelity['samples']} samples"
+    )
 
 
 def _rebuild(stage: Stage) -> None:
