@@ -18,7 +18,7 @@ import pytest
 from eth_account import Account
 
 from tests.chain.conftest import Node
-from verifier.errors import EscrowError, OpgateError, UndecidedError, UsageError
+from verifier.errors import EscrowError, OpgateError, UndecidedError
 from verifier.evm import signed_by
 from verifier.payment.keys import Key, Transaction, create_key, load_key
 from verifier.payment.signers import RemoteSigner
@@ -135,7 +135,7 @@ def test_a_key_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("given", [SECRET.hex(), f"0x{SECRET.hex()}", SECRET.hex().upper()])
 def test_a_key_is_never_an_argument(given: str) -> None:
     """The trap: `--key 0x…` works, and the secret stands in the list of processes and the shell's history."""
-    with pytest.raises(UsageError, match=r"^U-key-secret:") as caught:
+    with pytest.raises(EscrowError, match=r"^E-key-secret:") as caught:
         load_key(given)
     assert SECRET.hex() not in str(caught.value).lower()
 

@@ -33,7 +33,7 @@ LETTERS = {
     "verifier/archive": "AV",
     "verifier/cli": "EGUV",
     "verifier/payer": "EGUVW",
-    "verifier/payment": "EGUV",
+    "verifier/payment": "EGV",
     "verifier/statement": "V",
     "workers": "CUVW",
 }
@@ -94,10 +94,9 @@ def test_requirements_pin_all_that_the_project_names() -> None:
 
 def test_npm_lock_is_hashed_and_names_no_host() -> None:
     text = (ROOT / "package-lock.json").read_text()
+    assert "://" not in text
     assert '"resolved"' not in text
     packages = json.loads(text)["packages"]
-    named = {key: value for entry in packages.values() for key, value in entry.items() if key != "funding"}
-    assert "://" not in json.dumps(named), "only whom a package asks to be paid by may have an address"
     root = packages.pop("")
     assert packages
     assert all(entry["integrity"].startswith("sha512-") for entry in packages.values())

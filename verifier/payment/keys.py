@@ -24,7 +24,7 @@ import rlp  # type: ignore[import-untyped]  # it has no types
 from eth_account import Account
 from eth_typing import Hash32
 
-from verifier.errors import EscrowError, UsageError
+from verifier.errors import EscrowError
 from verifier.keccak import keccak256
 from verifier.statement.scalars import SECP256K1_ORDER, Address, Bytes32, Signature
 
@@ -149,14 +149,13 @@ def load_key(source: Path | str) -> Signer:
 
     Raises:
         EscrowError: E-key-missing, E-key-permissions (group or others may read the file, it is a link, or another
-            user's), E-key-format, E-key-password, E-signer-….
-        UsageError: U-key-secret where the secret itself was given.
+            user's), E-key-format, E-key-password, E-key-secret (the secret itself was given), E-signer-….
         UndecidedError: E-signer-silent.
     """
     text = str(source)
     if _SECRET.match(text):
-        raise UsageError(
-            "U-key-secret",
+        raise EscrowError(
+            "E-key-secret",
             "a key was given where a key's place is asked for: it stands in the list of processes now",
             do="Count it as known to others. Write a new one into a file of mode 0600, and name that file.",
         )
