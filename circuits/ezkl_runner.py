@@ -213,15 +213,22 @@ def require(operations: list[dict[str, Any]], limits: Limits = DEFAULT_LIMITS) -
     good = [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
     if len(good) == len(operations):
         return good
-    failure = outcomes[-1]
-    if isinstance(failure, Failure) and operations[len(good)]["name"] in ("gen_settings", "compile"):
+    raise refusal(operations[: len(good) + 1], outcomes[-1], limits)
+
+
+def refusal(operations: list[dict[str, Any]], failed: Outcome | Failure, limits: Limits) -> CircuitError:
+    """The error for the last of these operations, C-ezkl or C-memory, with the hidden cause.
+
+    Where the exception says nothing of the operator, all is run again in a child of its own with ezkl's log on.
+    """
+    where = str(operations[-1]["name"])
+    if isinstance(failed, Failure) and where in ("gen_settings", "compile"):
         again = run(operations, limits, debug=True)
-        failure = again[-1] if isinstance(again[-1], Failure) else failure
-    found = cause(failure) if isinstance(failure, Failure) else ""
-    where = str(operations[len(good)]["name"])
+        failed = again[-1] if isinstance(again[-1], Failure) else failed
+    found = cause(failed) if isinstance(failed, Failure) else ""
     if _OUT_OF_MEMORY.search(found):
-        raise CircuitError("C-memory", "ezkl needs more memory than allowed", where=where, found=found)
-    raise CircuitError("C-ezkl", "ezkl refuses", where=where, found=found)
+        return CircuitError("C-memory", "ezkl needs more memory than allowed", where=where, found=found)
+    return CircuitError("C-ezkl", "ezkl refuses", where=where, found=found)
 
 
 def gen_settings(model: Path, settings: Path, run_args: dict[str, Any]) -> dict[str, Any]:

@@ -62,10 +62,10 @@ class Session:
             raise
 
     def require(self, operation: dict[str, Any]) -> Outcome:
-        """`ask`, where a refusal is CircuitError C-ezkl with the cause."""
+        """`ask`, where a refusal is the CircuitError of `ezkl_runner.refusal`."""
         answer = self.ask(operation)
         if isinstance(answer, Failure):
-            raise CircuitError("C-ezkl", "ezkl refuses", where=str(operation["name"]), found=ezkl_runner.cause(answer))
+            raise ezkl_runner.refusal([operation], answer, self._limits)
         return answer
 
     def close(self) -> None:
