@@ -121,11 +121,15 @@ class Editor:
                 count += 1
                 kept.extend(new)
         if count:
-            copies = [_copy(node) for node in kept]
-            del self.graph.node[:]
-            self.graph.node.extend(copies)
+            self.put(kept)
             self.refresh()
         return count
+
+    def put(self, nodes: Sequence[onnx.NodeProto]) -> None:
+        """Make these the graph's nodes, in this order; `refresh` is the caller's, once names are right again."""
+        copies = [_copy(node) for node in nodes]  # nodes of the graph itself would die with its list
+        del self.graph.node[:]
+        self.graph.node.extend(copies)
 
     def rename(self, names: dict[str, str]) -> None:
         """Let every reader of a tensor read another one instead; a graph's output keeps its name by an Identity."""

@@ -209,13 +209,7 @@ def _bypass(editor: Editor) -> int:  # noqa: C901 - three idle operators, each w
             gone += not new
             kept.extend(new)
     if gone:
-        copies = []
-        for node in kept:
-            copy = onnx.NodeProto()
-            copy.CopyFrom(node)
-            copies.append(copy)
-        del editor.graph.node[:]
-        editor.graph.node.extend(copies)
+        editor.put(kept)
         editor.rename(names)
         editor.refresh()
     return gone
