@@ -65,7 +65,7 @@ contracts: setup ## Compile the contracts anew into verifier/payment/artifacts
 
 requirements: setup ## Pin all dependencies anew, with hashes and without hosts
 	$(BIN)/pip-compile --quiet --all-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-emit-trusted-host --no-emit-options --no-header --strip-extras --allow-unsafe \
+	  --no-emit-trusted-host --no-emit-options --no-header --allow-unsafe \
 	  --no-annotate --output-file requirements.txt pyproject.toml
 	sed -i '/^opgate @/d; /^#/d' requirements.txt  # the extras name each other, so the resolver names the project itself
 

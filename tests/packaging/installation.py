@@ -16,7 +16,7 @@ import pytest
 from tests.services import missing_service
 
 ROOT = Path(__file__).resolve().parents[2]
-_PINNED = re.compile(r"^([A-Za-z0-9._-]+==[^ \\;]+)", re.MULTILINE)
+_PINNED = re.compile(r"^([A-Za-z0-9._-]+)(?:\[.*?\])?(==[^ \\;]+)", re.MULTILINE)  # pip constrains names without extras
 _NO_NETWORK = "connection broken by"
 
 
@@ -73,7 +73,8 @@ def install(folder: Path) -> Installation:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, tree / name)
     constraints = folder / "constraints.txt"
-    constraints.write_text("\n".join(_PINNED.findall((ROOT / "requirements.txt").read_text())) + "\n")
+    pinned = _PINNED.findall((ROOT / "requirements.txt").read_text())
+    constraints.write_text("".join(f"{name}{version}\n" for name, version in pinned))
     venv.EnvBuilder(with_pip=True).create(folder / "venv")
     # By the environment and not by -c alone: so the build, too, uses the pinned hatchling.
     settings = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
