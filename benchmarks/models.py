@@ -12,7 +12,6 @@ import argparse
 import collections
 import hashlib
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ from benchmarks.tuner import drawn
 from circuits.build import Wishes, build, this_machine
 from circuits.check.preflight import HOUSEKEEPING, check
 from circuits.compile import EZKL_VERSION
+from circuits.ezkl_runner import usable_cores
 from circuits.model import read_model
 from circuits.rebuild import rebuild
 from circuits.samples import read_samples
@@ -149,7 +149,7 @@ def main() -> None:
     result: dict[str, Any] = {"rows": []}
     if RESULTS.exists():
         result = json.loads(RESULTS.read_text(encoding="utf-8"))
-    result |= {"machine": str(this_machine()), "ezkl": EZKL_VERSION, "cores": os.cpu_count()}
+    result |= {"machine": str(this_machine()), "ezkl": EZKL_VERSION, "cores": usable_cores()}
     rows = {row["model"]: row for row in result["rows"]}
     folders = sorted(asked.models.glob("*/network.onnx"), key=lambda path: path.stat().st_size)
     for path in folders:

@@ -44,7 +44,7 @@ from verifier.statement.manifest import MAX_CODE_BYTES
 SAMPLES = 24
 TURNS = 3
 TIMED = 3
-LIMITS = Limits(wall_seconds=600, threads=os.cpu_count() or 1)
+LIMITS = Limits(wall_seconds=600, threads=ezkl_runner.usable_cores())
 
 
 def drawn(model: Model, given: Sample) -> tuple[Sample, ...]:
@@ -265,7 +265,7 @@ def written(rows: list[dict[str, Any]], left_out: dict[str, str], begun: float) 
     """The result file."""
     return {
         "machine": str(this_machine()),
-        "cores_shared_with_other_work": os.getloadavg()[2] > (os.cpu_count() or 1),
+        "cores_shared_with_other_work": os.getloadavg()[2] > ezkl_runner.usable_cores(),
         "ezkl": EZKL_VERSION,
         "seconds": round(time.monotonic() - begun),
         "summary": summary(rows) if rows else {},

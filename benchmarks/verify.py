@@ -160,7 +160,7 @@ def _job(folder: CircuitFolder, index: int) -> Job:
 
 
 def _limits() -> Limits:
-    return Limits(wall_seconds=600, threads=os.cpu_count() or 1)
+    return Limits(wall_seconds=600, threads=ezkl_runner.usable_cores())
 
 
 def bare(code: bytes, inputs: list[bytes], gas: int, count: int) -> tuple[float, float]:

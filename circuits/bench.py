@@ -6,7 +6,6 @@ from their settings. How well the fit predicts is told by leaving each circuit o
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -101,7 +100,7 @@ def bench(
         CircuitError: C-bench where fewer than five circuits were proved in that time.
     """
     begun = time.monotonic()
-    limits = Limits(threads=os.cpu_count() or 1, wall_seconds=max_seconds)
+    limits = Limits(threads=ezkl_runner.usable_cores(), wall_seconds=max_seconds)
     measured: list[Measured] = []
     with tempfile.TemporaryDirectory(prefix="opgate-bench-") as folder:
         for turn, case in enumerate(cases):

@@ -6,7 +6,6 @@ not prove, or whose verifier no chain would hold is refused before it is publish
 
 from __future__ import annotations
 
-import os
 import platform
 import tempfile
 from collections.abc import Callable, Sequence
@@ -126,7 +125,7 @@ def build(  # noqa: PLR0913 - two places to read, two to write, each by keyword
         sets=data_sets.split(read_samples(samples_file, model.inputs), model.inputs),
         floats=FloatModel(model),
         machine=machine or Machine(),
-        limits=limits or Limits(threads=os.cpu_count() or 1),
+        limits=limits or Limits(threads=ezkl_runner.usable_cores()),
         srs_store=srs_store,
         progress=progress,
     )
@@ -360,7 +359,7 @@ def time_one(  # noqa: PLR0913, PLR0917 - a circuit's sources, and where it goes
 
 def this_machine() -> Text:
     """The kind of machine in words: system, architecture and cores; no name of it."""
-    return Text(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores")
+    return Text(f"{platform.system()} {platform.machine()}, {ezkl_runner.usable_cores()} cores")
 
 
 def _distinct(candidates: list[Candidate]) -> list[Candidate]:

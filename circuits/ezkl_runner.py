@@ -31,6 +31,11 @@ _CLOSED_PROXY = "http://127.0.0.1:9"
 """ezkl would download a solc or an SRS where it finds none; every way out leads to the discard port."""
 
 
+def usable_cores() -> int:
+    """The cores that this process may use: taskset or a container gives fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What a child may use: seconds of wall time for all its operations, bytes of address space, threads."""
 

@@ -6,7 +6,6 @@ this finds them. It says nothing of how close the circuit is to the model, only 
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from circuits import compile as compiling
 from circuits import srs
 from circuits.build import Progress, this_machine
 from circuits.compile import EZKL_VERSION, Compiled
-from circuits.ezkl_runner import Limits
+from circuits.ezkl_runner import Limits, usable_cores
 from circuits.model import MAX_ONNX_BYTES, read_model
 from circuits.registry import CircuitFolder, read_onnx
 from circuits.run_arguments import read_run_arguments
@@ -75,7 +74,7 @@ def rebuild(
     ]
     _require_equal(early)
     srs_file = srs.find_srs((folder.path, folder.private, *srs_stores), manifest.srs)
-    bounds = limits or Limits(threads=max(1, (os.cpu_count() or 1) - 1))
+    bounds = limits or Limits(threads=max(1, usable_cores() - 1))
     with tempfile.TemporaryDirectory(prefix="opgate-rebuild-") as name:
         progress(f"settings, keys and code at k={run_args.logrows}")
         model = read_model(onnx)

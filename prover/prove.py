@@ -10,7 +10,7 @@ from typing import NamedTuple
 from circuits import ezkl_runner, opinion, srs
 from circuits.compile import EZKL_VERSION, read_proof
 from circuits.cost import Machine, read_machine
-from circuits.ezkl_runner import Limits
+from circuits.ezkl_runner import Limits, usable_cores
 from circuits.registry import CircuitFolder
 from verifier.errors import CircuitError
 from verifier.statement.bundle import ProofBytes, Receipt
@@ -71,7 +71,7 @@ def prove(folder: CircuitFolder, files: ProvingFiles, witness_file: Path, work: 
     )
     receipt = Receipt(
         engine=ENGINE,
-        device=Text(f"CPU {platform.machine()}, {limits.threads} of {os.cpu_count()} threads{_constants()}"),
+        device=Text(f"CPU {platform.machine()}, {limits.threads} of {usable_cores()} threads{_constants()}"),
         prove_seconds=Measure.of(done.seconds, 3),
         peak_memory_bytes=Count(done.peak_bytes),
     )

@@ -6,14 +6,13 @@ RESULT appears either `bundle.json`, verified, or `error.json`, the refusal. No 
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from pathlib import Path
 
 import msgspec
 
-from circuits.ezkl_runner import Limits
+from circuits.ezkl_runner import Limits, usable_cores
 from circuits.registry import CircuitFolder
 from prover.bundle import Job, make_bundle
 from prover.prove import ProvingFiles
@@ -55,7 +54,7 @@ def run(request_file: Path, result: Path) -> int:
                 ProvingFiles.of(Path(request.private_dir)),
                 load_key(request.keyfile),
                 Path(work),
-                Limits(wall_seconds=CHILD_SECONDS, threads=os.cpu_count() or 1),
+                Limits(wall_seconds=CHILD_SECONDS, threads=usable_cores()),
             )
         write_atomic(result / "bundle.json", canonical.encode(bundle), mode=0o600)
     except OpgateError as error:
