@@ -1,7 +1,8 @@
 """Permit2 as it stands on every chain, for the tests.
 
-`permit2.hex` is the runtime bytecode of Uniswap's Permit2 (MIT, Copyright 2022 Uniswap Labs), taken from
-``test/utils/DeployPermit2.sol`` of https://github.com/Uniswap/permit2 at cc56ad0f3439c502c246fc5cfcc3db92bb8b7219.
+`permit2.hex` is the runtime bytecode of Uniswap's Permit2 (MIT, Copyright 2022 Uniswap Labs: `permit2.LICENSE`), taken
+from ``test/utils/DeployPermit2.sol`` of https://github.com/Uniswap/permit2 at
+cc56ad0f3439c502c246fc5cfcc3db92bb8b7219.
 There its two immutables are of a test address on chain 31337, so that its domain is wrong on exactly that chain; here
 they are what the constructor leaves at the canonical address, as on Base.
 """
