@@ -26,7 +26,7 @@ from circuits.build import Wishes, build, this_machine
 from circuits.check.preflight import HOUSEKEEPING, check
 from circuits.compile import EZKL_VERSION
 from circuits.ezkl_runner import usable_cores
-from circuits.model import read_model
+from circuits.parsing import parse_model
 from circuits.rebuild import rebuild
 from circuits.samples import read_samples
 from verifier.errors import OpgateError
@@ -43,7 +43,7 @@ def one(folder: Path, work: Path) -> dict[str, Any]:
     source = (folder / "network.onnx").read_bytes()
     counts = collections.Counter(node.op_type for node in onnx.load_model_from_string(source).graph.node)
     samples = work / "samples.npz"
-    model = read_model(source)
+    model = parse_model(source)
     given = read_samples(folder / "input.json", model.inputs)[0]
     columns = zip(*drawn(model, given), strict=True)
     named = {tensor.name: np.stack(column) for tensor, column in zip(model.inputs, columns, strict=True)}

@@ -32,7 +32,8 @@ from circuits.ezkl_runner import Limits, Outcome
 from circuits.ezkl_session import Session
 from circuits.float_model import FloatModel
 from circuits.graph import circuit_graph, sample_input
-from circuits.model import Model, read_model
+from circuits.model import Model
+from circuits.parsing import parse_model
 from circuits.probe import Probes
 from circuits.samples import Sample, read_samples
 from circuits.search import Candidate, Goal, Search, describe
@@ -200,10 +201,10 @@ def held_out(side: Side, sets: DataSets, floats: FloatModel) -> dict[str, Any]:
 
 def one(name: str, folder: Path, work: Path, srs_store: Path, seconds: float) -> dict[str, Any]:
     """All three circuits of one model."""
-    model = read_model((folder / "network.onnx").read_bytes())
+    model = parse_model((folder / "network.onnx").read_bytes())
     given = read_samples(folder / "input.json", model.inputs)[0]
     sets = data_sets.split(drawn(model, given), model.inputs)
-    floats = FloatModel(model)
+    floats = FloatModel(model.static, model.inputs)
     ezkl, chosen = ezkl_side(model, sets, floats, work, srs_store)
     span = chosen.fidelity.span
     goals = {

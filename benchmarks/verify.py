@@ -41,8 +41,8 @@ from onnx import TensorProto, helper, numpy_helper
 from circuits import compile as compiling
 from circuits import ezkl_runner, registry, srs
 from circuits.ezkl_runner import Limits
-from circuits.model import read_model
 from circuits.opinion import _EMPTY_PROOF as EMPTY_PROOF
+from circuits.parsing import parse_model
 from circuits.registry import CircuitFolder
 from circuits.run_arguments import RunArguments
 from prover.bundle import Job, make_bundle
@@ -106,7 +106,7 @@ def prepare(cache: Path, logrows: int) -> Prepared:
 
 def _build(cache: Path, home: Path, logrows: int) -> CircuitFolder:
     onnx = _model()
-    model, srs_file = read_model(onnx), srs.srs_for(cache / "srs", logrows)
+    model, srs_file = parse_model(onnx), srs.srs_for(cache / "srs", logrows)
     run_args = RunArguments(
         input_scale=7,
         param_scale=7,

@@ -11,13 +11,12 @@ from pathlib import Path
 
 from circuits import compare, ezkl_runner, fidelity
 from circuits import settings as settings_module
+from circuits.check.reading import read_with_samples
 from circuits.ezkl_runner import Limits
-from circuits.float_model import FloatModel
 from circuits.graph import circuit_graph
-from circuits.model import MAX_ONNX_BYTES, read_model
+from circuits.model import MAX_ONNX_BYTES
 from circuits.registry import CircuitFolder, read_onnx
 from circuits.run_arguments import read_run_arguments
-from circuits.samples import read_samples
 from verifier.errors import CircuitError
 from verifier.files import read_regular
 from verifier.statement import canonical
@@ -42,8 +41,7 @@ def accept(folder: CircuitFolder, samples_file: Path, *, limits: Limits | None =
     bounds = limits or Limits()
     if (canonical.sha256(onnx), run_args.sha256) != (manifest.onnx_sha256, manifest.run_args_sha256):
         raise CircuitError("C-rebuild", "model or run arguments are not the manifest's", where=str(folder.path))
-    model = read_model(onnx)
-    samples = read_samples(samples_file, model.inputs)
+    model, samples, floats = read_with_samples(onnx, samples_file, split=False)
     with tempfile.TemporaryDirectory(prefix="opgate-accept-") as name:
         work = Path(name)
         graph, settings, compiled = (work / each for each in ("job.onnx", "settings.json", "model.compiled"))
@@ -52,7 +50,6 @@ def accept(folder: CircuitFolder, samples_file: Path, *, limits: Limits | None =
         if canonical.sha256(settings.read_bytes()) != manifest.settings_sha256:
             raise CircuitError("C-rebuild", "the circuit is not what its model gives", where="settings.json")
         ezkl_runner.require([ezkl_runner.compile_model(graph, settings, compiled)], bounds)
-        floats = FloatModel(model)
         witnesses = compare.witnesses_of(manifest, compiled, samples)
         scales = [int(spec.scale) for spec in manifest.outputs]
         found = fidelity.compare(witnesses, [floats.run(sample) for sample in samples], scales)

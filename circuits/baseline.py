@@ -15,8 +15,7 @@ from circuits.cost import Layout, layout
 from circuits.data_sets import DataSets
 from circuits.ezkl_runner import Limits, Outcome
 from circuits.ezkl_session import Session
-from circuits.fidelity import Fidelity
-from circuits.float_model import FloatModel
+from circuits.fidelity import Fidelity, Floats
 from circuits.graph import TRIAL_JOB, circuit_graph, sample_input
 from circuits.model import Model
 from circuits.samples import Sample
@@ -34,7 +33,7 @@ class Baseline(NamedTuple):
     layout: Layout | None
 
 
-def of_ezkl(model: Model, sets: DataSets, floats: FloatModel, folder: Path, limits: Limits) -> Baseline:
+def of_ezkl(model: Model, sets: DataSets, floats: Floats, folder: Path, limits: Limits) -> Baseline:
     """Let EZKL calibrate on the tuning samples, with public inputs and outputs and fixed weights.
 
     Raises:

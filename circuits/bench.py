@@ -21,7 +21,7 @@ from circuits import ezkl_runner, srs
 from circuits.cost import Layout, Machine, layout, physical_memory
 from circuits.ezkl_runner import Limits
 from circuits.graph import sample_input
-from circuits.model import read_model
+from circuits.parsing import parse_model
 from circuits.run_arguments import RunArguments
 from verifier.errors import CircuitError
 from verifier.statement.manifest import Visibility
@@ -167,7 +167,7 @@ def _judged(name: str, measured: Sequence[Measured], seconds: float) -> Fit:
 
 
 def _measure(case: Case, srs_store: Path, work: Path, limits: Limits) -> Measured:
-    model = read_model(_model(case.activation))
+    model = parse_model(_model(case.activation))
     run_args = RunArguments(
         visibility=case.visibility,
         input_scale=7,

@@ -14,22 +14,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from circuits import baseline, compare, data_sets, ezkl_runner, fidelity, registry, srs
+from circuits import admission, baseline, compare, data_sets, ezkl_runner, fidelity, registry, srs
 from circuits import compile as compiling
 from circuits.baseline import Baseline
+from circuits.check.reading import read_with_samples
 from circuits.compile import EZKL_VERSION, Compiled
 from circuits.cost import Machine
 from circuits.data_sets import DataSets
-from circuits.ezkl_runner import Limits, Outcome
+from circuits.ezkl_runner import Limits, Outcome, Witness
 from circuits.ezkl_session import Session
-from circuits.fidelity import Fidelity
-from circuits.float_model import FloatModel
+from circuits.fidelity import Fidelity, Floats
 from circuits.graph import sample_input
-from circuits.model import Model, read_model
+from circuits.model import MAX_ONNX_BYTES, Model
 from circuits.probe import HEADROOM_BITS, Probes, cache_key
 from circuits.registry import CircuitFolder
 from circuits.run_arguments import RunArguments
-from circuits.samples import Sample, read_samples
+from circuits.samples import Sample
 from circuits.search import Candidate, Found, Goal, Search, Target, describe
 from circuits.search_cache import SearchCache
 from verifier.errors import CircuitError
@@ -118,12 +118,12 @@ def build(  # noqa: PLR0913 - two places to read, two to write, each by keyword
     Raises:
         CircuitError: C-… with the step that refused and what to do.
     """
-    model = read_model(registry.read_onnx(onnx, limit=1 << 28))
+    model, samples, floats = read_with_samples(registry.read_onnx(onnx, limit=MAX_ONNX_BYTES), samples_file, split=True)
     job = _Build(
         model=model,
         wishes=wishes or Wishes(inputs=inputs),
-        sets=data_sets.split(read_samples(samples_file, model.inputs), model.inputs),
-        floats=FloatModel(model),
+        sets=data_sets.split(samples, model.inputs),
+        floats=floats,
         machine=machine or Machine(),
         limits=limits or Limits(threads=ezkl_runner.usable_cores()),
         srs_store=srs_store,
@@ -140,7 +140,7 @@ class _Build(NamedTuple):
     model: Model
     wishes: Wishes
     sets: DataSets
-    floats: FloatModel
+    floats: Floats
     machine: Machine
     limits: Limits
     srs_store: Path
@@ -152,9 +152,11 @@ class _Build(NamedTuple):
         manifest, files = chosen.compiled.manifest, chosen.compiled.keys.files
         self.progress("mock at the extremes")
         compare.mock(manifest, files.compiled, self.sets)
+        self.progress("looking how far beyond the samples inputs may go")
+        ends = admission.admitted(files.compiled, chosen.candidate.run_args, self.model.inputs, self.sets, self.limits)
         self.progress("proving one sample and verifying it in the EVM and by ezkl")
         proved = self._prove_one(chosen)
-        certificate = self._certify(chosen, compared)
+        certificate = self._certify(chosen, compared, ends)
         cost = self._cost(chosen, proved)
         run_args = chosen.candidate.run_args
         onto = registry.publish(store, chosen.compiled, run_args, self.model.source, chosen.srs_file, is_open=is_open)
@@ -295,12 +297,12 @@ class _Build(NamedTuple):
         ezkl_runner.verify(proof=proof, settings=files.settings, vk=files.vk, srs=files.srs_k1, limits=self.limits)
         return done
 
-    def _certify(self, chosen: _Chosen, compared: compare.Compared) -> FidelityCertificate:
+    def _certify(self, chosen: _Chosen, compared: compare.Compared, ends: Sequence[Witness]) -> FidelityCertificate:
         manifest = chosen.compiled.manifest
         sizes = [tensor.size for tensor in self.model.inputs]
         seen = [
             tuple(tensor[:size] for tensor, size in zip(witness.inputs, sizes, strict=False))
-            for witness in compared.witnesses
+            for witness in (*compared.witnesses, *ends)
         ]
         needed = chosen.candidate.bits - HEADROOM_BITS
         return fidelity.certify(

@@ -13,8 +13,7 @@ from typing import NamedTuple
 from circuits import ezkl_runner, fidelity
 from circuits.data_sets import DataSets
 from circuits.ezkl_runner import Failure, Limits, Outcome, Witness
-from circuits.fidelity import Fidelity
-from circuits.float_model import FloatModel
+from circuits.fidelity import Fidelity, Floats
 from circuits.graph import sample_input
 from circuits.samples import Sample
 from verifier.errors import CircuitError
@@ -34,7 +33,7 @@ class Compared(NamedTuple):
     witnesses: tuple[Witness, ...]
 
 
-def compare(manifest: CircuitManifest, compiled: Path, floats: FloatModel, sets: DataSets) -> Compared:
+def compare(manifest: CircuitManifest, compiled: Path, floats: Floats, sets: DataSets) -> Compared:
     """Held-out samples by error and argmax, then random and extreme inputs by error alone: those have near ties.
 
     Raises:
@@ -52,7 +51,7 @@ def compare(manifest: CircuitManifest, compiled: Path, floats: FloatModel, sets:
     return Compared(found, accepted, tuple(witnesses))
 
 
-def accept(manifest: CircuitManifest, compiled: Path, floats: FloatModel, samples: Sequence[Sample]) -> Acceptance:
+def accept(manifest: CircuitManifest, compiled: Path, floats: Floats, samples: Sequence[Sample]) -> Acceptance:
     """The float model against the circuit on a set that the search never saw: against quantisation backdoors.
 
     A model may be made so that it behaves in floats and misbehaves once quantised; who chooses this set sees that, as

@@ -30,6 +30,11 @@ class DataSets(NamedTuple):
     extremes: tuple[Sample, ...]
     random: tuple[Sample, ...]
 
+    @property
+    def every(self) -> tuple[Sample, ...]:
+        """All that a build compares, set after set."""
+        return (*self.tuning, *self.held_out, *self.acceptance, *self.extremes, *self.random)
+
 
 def split(samples: tuple[Sample, ...], inputs: tuple[Tensor, ...]) -> DataSets:
     """Every second sample is for tuning: scales, bits and ranges come from those alone.

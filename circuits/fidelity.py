@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,6 +23,13 @@ MAX_SHARE = 0.05
 MIN_AGREEMENT = 0.9
 """Least share of samples with the model's own argmax that is accepted, where an output has several values."""
 _DIGITS = 9
+
+
+class Floats(Protocol):
+    """The model's own outputs, by whatever has them."""
+
+    def run(self, sample: Sample) -> tuple[Array, ...]:
+        """The outputs for one sample, in the graph's order."""
 
 
 class Fidelity(NamedTuple):

@@ -10,25 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
-
 from circuits import ezkl_runner
-from circuits.model import JOB_INPUT, Model
+from circuits.model import Model
 from circuits.samples import Sample
 from verifier.errors import CircuitError
 from verifier.statement.manifest import BLIND_WORDS, JOB_LIMB_BITS, JOB_LIMBS, Visibility
 from verifier.statement.scalars import FieldElement
 
-PREFIX = "opgate_"
-"""Of every name that is added to a graph."""
-JOB_OUTPUT = "opgate_job_shown"
 TRIAL_JOB = tuple((1 << JOB_LIMB_BITS) - 1 - index for index in range(JOB_LIMBS))
 """Job limbs while a circuit is built: large ones, since small ones would fit any bound."""
 _TRIAL_BLIND = tuple((1 << JOB_LIMB_BITS) - 101 - index for index in range(BLIND_WORDS))
-_SLICE_BY_INPUTS = 10
-"""From this opset on Slice takes its bounds as inputs, before as attributes."""
 
 
 def circuit_graph(model: Model, visibility: Visibility) -> bytes:
@@ -48,28 +39,14 @@ def circuit_graph(model: Model, visibility: Visibility) -> bytes:
             found=f"{len(model.inputs)}: {', '.join(tensor.name for tensor in model.inputs)}"[:200],
             do="Join the inputs to one tensor in the model and split it there, or build with --inputs public.",
         )
-    proto = onnx.load_model_from_string(model.with_job)
-    graph, tensor = proto.graph, model.inputs[0]
-    _check_names(graph)
-    old = graph.input[0]
-    element = old.type.tensor_type.elem_type
-    joined = helper.make_tensor_value_info(f"{PREFIX}input", element, [tensor.size + BLIND_WORDS])
-    job = graph.input[1]
-    del graph.input[:]
-    graph.input.extend([joined, job])
-    body = list(graph.node)
-    del graph.node[:]
-    graph.node.extend(
-        [
-            *_slice(proto, graph, joined.name, f"{PREFIX}flat", tensor.size),
-            helper.make_node("Reshape", [f"{PREFIX}flat", f"{PREFIX}shape"], [old.name]),
-            *body,
-            helper.make_node("Identity", [JOB_INPUT], [JOB_OUTPUT]),
-        ]
-    )
-    graph.initializer.append(numpy_helper.from_array(np.array(tensor.shape, np.int64), f"{PREFIX}shape"))
-    graph.output.append(helper.make_tensor_value_info(JOB_OUTPUT, TensorProto.INT64, [1, JOB_LIMBS]))
-    return bytes(proto.SerializeToString(deterministic=True))
+    if not model.with_blind:
+        raise CircuitError(
+            "C-onnx-name",
+            "a tensor of the model has a name that begins as ours do",
+            expected="no name that begins with opgate_",
+            do="Rename the tensor, or build with --inputs public.",
+        )
+    return model.with_blind
 
 
 def sample_input(
@@ -88,22 +65,3 @@ def sample_input(
 def raw_input(tensors: Sequence[Sequence[FieldElement]]) -> str:
     """Ezkl's inline input of integers, as 64-digit hex that goes in unscaled; the job limbs are its last tensor."""
     return json.dumps({"input_data": [[ezkl_runner.to_hex(value) for value in tensor] for tensor in tensors]})
-
-
-def _slice(proto: onnx.ModelProto, graph: onnx.GraphProto, source: str, target: str, size: int) -> list[onnx.NodeProto]:
-    opset = next((each.version for each in proto.opset_import if each.domain in {"", "ai.onnx"}), 1)
-    if opset < _SLICE_BY_INPUTS:
-        return [helper.make_node("Slice", [source], [target], axes=[0], starts=[0], ends=[size])]
-    names = []
-    for name, value in (("start", 0), ("end", size), ("axis", 0)):
-        names.append(f"{PREFIX}{name}")
-        graph.initializer.append(numpy_helper.from_array(np.array([value], np.int64), names[-1]))
-    return [helper.make_node("Slice", [source, *names], [target])]
-
-
-def _check_names(graph: onnx.GraphProto) -> None:
-    names = {name for node in graph.node for name in (*node.input, *node.output)}
-    names.update(each.name for each in (*graph.initializer, *graph.output))
-    taken = sorted(name for name in names if name.startswith(PREFIX) and name != JOB_INPUT)
-    if taken:
-        raise CircuitError("C-onnx-name", "a tensor of the model has a name that begins as ours do", found=taken[0])

@@ -13,9 +13,10 @@ from typing import NamedTuple
 from circuits import compile as compiling
 from circuits import srs
 from circuits.build import Progress, this_machine
+from circuits.check.reading import read_model
 from circuits.compile import EZKL_VERSION, Compiled
 from circuits.ezkl_runner import Limits, usable_cores
-from circuits.model import MAX_ONNX_BYTES, read_model
+from circuits.model import MAX_ONNX_BYTES
 from circuits.registry import CircuitFolder, read_onnx
 from circuits.run_arguments import read_run_arguments
 from verifier.errors import CircuitError

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from circuits.float_model import FloatModel
-from circuits.model import read_model
+from circuits.check.reading import outputs_of, read_model
 from prover.witness import Tensors
 from verifier.statement.manifest import CircuitManifest
 from verifier.tensors import dequantise
@@ -24,4 +23,5 @@ def infer(onnx: bytes, manifest: CircuitManifest, inputs: Tensors) -> tuple[tupl
         )
         for spec, values in zip(manifest.inputs, inputs, strict=True)
     )
-    return tuple(tuple(float(value) for value in output.reshape(-1)) for output in FloatModel(model).run(sample))
+    outputs = outputs_of(model, (sample,)).run(sample)
+    return tuple(tuple(float(value) for value in output.reshape(-1)) for output in outputs)

@@ -1,7 +1,8 @@
 """The exec'd child of `circuits.check.confined`: parses, rewrites and runs a stranger's model under limits.
 
-It reads one JSON request from stdin and writes ``answer.json`` in the folder named there. Actions: `prepare` (model and
-samples), `truth` (run a graph on samples), `cut` (give tensors inside the graph out as outputs).
+It reads one JSON request from stdin and writes ``answer.json`` in the folder named there. Actions: `read` (a model, the
+samples of a file and the model's outputs on them), `prepare` (the same on inputs that are drawn too, for a check),
+`truth` (run a graph on samples), `cut` (give tensors inside the graph out as outputs).
 """
 
 from __future__ import annotations
@@ -40,24 +41,33 @@ def confine(request: dict[str, Any]) -> None:
         resource.setrlimit(kind, (soft, soft))
 
 
+def read(request: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Read the model; where samples are given, leave them in the model's types, and its outputs on those compared.
+
+    With `split` those are the samples that a build compares (`circuits.data_sets`), else all.
+    """
+    from circuits.check.confined import write_columns  # noqa: PLC0415 - after the limits
+    from circuits.data_sets import split  # noqa: PLC0415 - the same
+    from circuits.samples import read_samples  # noqa: PLC0415 - the same
+
+    model = _read(request, folder)
+    answer = _described(model)
+    if request["samples"]:
+        samples = read_samples(Path(request["samples"]), model.inputs)
+        write_columns(folder / "given.npz", samples)
+        chosen = split(samples, model.inputs).every if request["split"] else samples
+        answer |= _truth(model.static, model.inputs, chosen, folder)
+    return answer
+
+
 def prepare(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Read the model and the samples; leave the graphs, the samples in the model's types and their true outputs."""
     from circuits.check.drawing import draw  # noqa: PLC0415 - after the limits
-    from circuits.model import MAX_ONNX_BYTES, read_model  # noqa: PLC0415 - the same
-    from circuits.registry import read_onnx  # noqa: PLC0415 - the same
     from circuits.samples import read_samples  # noqa: PLC0415 - the same
 
-    model = read_model(read_onnx(Path(request["model"]), limit=MAX_ONNX_BYTES))
-    for name, content in (("static", model.static), ("rewritten", model.rewritten), ("job", model.with_job)):
-        (folder / f"{name}.onnx").write_bytes(content)
+    model = _read(request, folder)
     given = read_samples(Path(request["samples"]), model.inputs) if request["samples"] else ()
-    answer = {
-        "inputs": [[each.name, list(each.shape), each.dtype] for each in model.inputs],
-        "outputs": list(model.output_names),
-        "output_dtypes": list(model.output_dtypes),
-        "rewrites": list(model.rewrites),
-        "nodes": _nodes(model.rewritten),
-    }
+    answer = _described(model) | {"nodes": _nodes(model.rewritten)}
     for wider in WIDENINGS:
         drawn = draw(model.inputs, given, limit=int(request["limit"]), wider=wider)
         truth = _truth(model.static, model.inputs, tuple(sample for _, sample in drawn), folder)
@@ -65,6 +75,28 @@ def prepare(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         if not truth["constant"]:
             break
     return answer
+
+
+def _read(request: dict[str, Any], folder: Path) -> Any:
+    """Parse the model and leave its graphs."""
+    from circuits.model import MAX_ONNX_BYTES  # noqa: PLC0415 - after the limits
+    from circuits.parsing import parse_model  # noqa: PLC0415 - the same
+    from circuits.registry import read_onnx  # noqa: PLC0415 - the same
+
+    model = parse_model(read_onnx(Path(request["model"]), limit=MAX_ONNX_BYTES))
+    graphs = {"static": model.static, "rewritten": model.rewritten, "job": model.with_job, "blind": model.with_blind}
+    for name, content in graphs.items():
+        (folder / f"{name}.onnx").write_bytes(content)
+    return model
+
+
+def _described(model: Any) -> dict[str, Any]:
+    return {
+        "inputs": [[each.name, list(each.shape), each.dtype] for each in model.inputs],
+        "outputs": list(model.output_names),
+        "output_dtypes": list(model.output_dtypes),
+        "rewrites": list(model.rewrites),
+    }
 
 
 def _nodes(raw: bytes) -> list[list[Any]]:
@@ -80,10 +112,9 @@ def _truth(graph: bytes, inputs: Any, samples: tuple[Any, ...], folder: Path) ->
 
     from circuits.check.confined import write_arrays  # noqa: PLC0415 - the same
     from circuits.float_model import FloatModel  # noqa: PLC0415 - the same
-    from circuits.model import Model  # noqa: PLC0415 - the same
     from verifier.errors import CircuitError  # noqa: PLC0415 - the same
 
-    floats = FloatModel(Model(b"", graph, b"", b"", tuple(inputs), (), (), ()))
+    floats = FloatModel(graph, inputs)
     outputs = []
     for sample in samples:
         found = floats.run(sample)
@@ -118,7 +149,7 @@ def cut(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {}
 
 
-ACTIONS = {"prepare": prepare, "truth": truth, "cut": cut}
+ACTIONS = {"read": read, "prepare": prepare, "truth": truth, "cut": cut}
 
 
 def main() -> None:

@@ -124,3 +124,18 @@ def write_arrays(path: Path, samples: tuple[Sample, ...]) -> None:
     """Leave samples for the other side, as `read_arrays` reads them."""
     named = {f"s{i}_t{j}": array for i, sample in enumerate(samples) for j, array in enumerate(sample)}
     np.savez(path, **named)  # type: ignore[arg-type] # its stub takes a name for the option allow_pickle
+
+
+def write_columns(path: Path, samples: tuple[Sample, ...]) -> None:
+    """Leave many samples of one shape, tensor by tensor: ``t<j>`` holds tensor j of all of them."""
+    named = {f"t{index}": np.stack(column) for index, column in enumerate(zip(*samples, strict=True))}
+    np.savez(path, **named)  # type: ignore[arg-type] # as above
+
+
+def read_columns(path: Path) -> tuple[Sample, ...]:
+    """The samples that `write_columns` left."""
+    if path.stat().st_size > _MAX_ARRAYS:
+        raise CircuitError("C-size", "the child left too much", where=path.name)
+    with np.load(path, allow_pickle=False) as arrays:
+        columns = [arrays[f"t{index}"] for index in range(len(arrays.files))]
+    return tuple(zip(*columns, strict=True))

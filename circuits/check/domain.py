@@ -7,6 +7,7 @@ gen_witness refuses are looked for by widening the range, then inside it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -31,6 +32,56 @@ _LOGROWS = range(11, 18)
 _MAX_BLOCKS = 10
 
 
+class Prober(Protocol):
+    """A compiled circuit that takes inputs, or does not."""
+
+    def left(self) -> float:
+        """Seconds left for widening; none below zero."""
+
+    def takes(self, sample: Sample) -> bool:
+        """Whether the circuit runs on an input, and its look-ups stay inside their table: else a proof never ends."""
+
+    def is_provable(self, sample: Sample) -> bool:
+        """Whether it takes the input and every constraint holds."""
+
+
+class _TrialProber:
+    """The circuit that a check compiled last."""
+
+    def __init__(self, trial: Trial, lookup: tuple[int, int]) -> None:
+        self._trial, self._lookup = trial, lookup
+
+    def left(self) -> float:
+        return self._trial.left() - RESERVE_SECONDS
+
+    def takes(self, sample: Sample) -> bool:
+        witness = self._trial.witness(sample)
+        if isinstance(witness, Refusal):
+            return False
+        return self._lookup[0] <= witness.min_lookup and witness.max_lookup <= self._lookup[1]
+
+    def is_provable(self, sample: Sample) -> bool:
+        return self.takes(sample) and self._trial.mock() is None
+
+
+def widened(prober: Prober, inputs: Sequence[Tensor], ranges: Sequence[tuple[Array, Array]]) -> int:
+    """How often the range of inputs can be doubled about its middle, so that the circuit still takes all of it.
+
+    Its corners are run, then inputs inside it, and the constraints are checked at both ends; integers are not widened.
+    0 where that was not shown, or there was no time to.
+    """
+    if not all(tensor.dtype.startswith("float") for tensor in inputs):
+        return 0
+    best = 0
+    for step in range(1, MAX_WIDENING + 1):
+        if prober.left() < 0 or not all(prober.takes(corner(inputs, ranges, each, step)) for each in range(4)):
+            break
+        best = step
+    while best and prober.left() > 0 and _fails_at_ends_or_inside(prober, inputs, ranges, best):
+        best -= 1
+    return best if prober.left() > 0 else 0
+
+
 def search_domain(
     trial: Trial, samples: Sequence[Sample], given: int, scale: int, multiplier: int
 ) -> tuple[tuple[Span, ...], int, Refusal | None]:
@@ -47,8 +98,8 @@ def search_domain(
     """
     inputs = trial.graph.inputs
     ranges = [(np.stack(column).min(), np.stack(column).max()) for column in zip(*samples, strict=True)]
-    extremes = [_filled(inputs, ranges, pattern, 0) for pattern in range(4)]
-    ends, untaken, refusal = _compile(trial, extremes, samples, given or len(samples), scale, multiplier)
+    extremes = [corner(inputs, ranges, pattern, 0) for pattern in range(4)]
+    ends, untaken, lookup, refusal = _compile(trial, extremes, samples, given or len(samples), scale, multiplier)
     if refusal is not None:
         return (), 0, refusal
     for turn, sample in enumerate((*ends[:2], samples[0], *ends[2:])):
@@ -57,41 +108,31 @@ def search_domain(
         refusal = _provable(trial, sample)
         if refusal is not None:
             return (), 0, refusal
-    best = 0
-    if not untaken and all(tensor.dtype.startswith("float") for tensor in inputs):
-        for step in range(1, MAX_WIDENING + 1):
-            if trial.left() < RESERVE_SECONDS or any(
-                _runs(trial, _filled(inputs, ranges, pattern, step)) is not None for pattern in range(4)
-            ):
-                break
-            best = step
-        while best and trial.left() > RESERVE_SECONDS and _fails_at_ends_or_inside(trial, inputs, ranges, best):
-            best -= 1
-        best = best if trial.left() > RESERVE_SECONDS else 0
+    best = 0 if untaken else widened(_TrialProber(trial, lookup), inputs, ranges)
     return _spans(inputs, ranges, best), untaken, None
 
 
 def _fails_at_ends_or_inside(
-    trial: Trial, inputs: Sequence[Tensor], ranges: Sequence[tuple[Array, Array]], step: int
+    prober: Prober, inputs: Sequence[Tensor], ranges: Sequence[tuple[Array, Array]], step: int
 ) -> bool:
     generator = np.random.default_rng(step)
     for turn in range(INSIDE):
         share = generator.uniform(0.05, 1.0) if turn % 2 else 1.0
-        if _runs(trial, _drawn(inputs, ranges, step, generator, share)) is not None:
+        if not prober.takes(_drawn(inputs, ranges, step, generator, share)):
             return True
-    return any(_provable(trial, _filled(inputs, ranges, pattern, step)) is not None for pattern in (0, 1))
+    return not all(prober.is_provable(corner(inputs, ranges, pattern, step)) for pattern in (0, 1))
 
 
 def _compile(  # noqa: C901, PLR0913, PLR0917 - a search for a size, in one place
     trial: Trial, extremes: Sequence[Sample], samples: Sequence[Sample], given: int, scale: int, multiplier: int
-) -> tuple[list[Sample], int, Refusal | None]:
+) -> tuple[list[Sample], int, tuple[int, int], Refusal | None]:
     """Compile a circuit of the size that a build would take, with tables for what was seen and half as much again.
 
-    Gives the extremes that it runs on, and how many of all inputs it does not run on.
+    Gives the extremes that it runs on, how many of all inputs it does not run on, and the range of its look-ups.
     """
     probe = trial.settings(scale, multiplier)
     if isinstance(probe, Refusal):
-        return [], 0, probe
+        return [], 0, (0, 0), probe
     low, high = 0, 0
     ends: list[Sample] = []
     running: list[Sample] = []
@@ -121,12 +162,12 @@ def _compile(  # noqa: C901, PLR0913, PLR0917 - a search for a size, in one plac
                 decomp_legs=legs,
             )
             if isinstance(made, Refusal):
-                return [], 0, made
+                return [], 0, lookup, made
             if all(_runs(trial, sample) is None for sample in running):
                 break
         kept = [sample for sample in ends if _runs(trial, sample) is None]
         holes = sum(_runs(trial, sample) is not None for sample in samples[given : given + _TRIED])
-        return kept, len(extremes) - len(kept) + holes, None
+        return kept, len(extremes) - len(kept) + holes, lookup, None
     raise CircuitError(
         "C-unsatisfiable",
         "the constraints cannot be checked: the circuit needs more rows or larger tables than a proof could have",
@@ -145,8 +186,8 @@ def _provable(trial: Trial, sample: Sample) -> Refusal | None:
     return _runs(trial, sample) or trial.mock()
 
 
-def _filled(inputs: Sequence[Tensor], ranges: Sequence[tuple[Array, Array]], pattern: int, step: int) -> Sample:
-    """All low, all high, or both in turn; each step doubles the range about its middle."""
+def corner(inputs: Sequence[Tensor], ranges: Sequence[tuple[Array, Array]], pattern: int, step: int) -> Sample:
+    """All low (pattern 0), all high (1), or both in turn (2, 3); each step doubles the range about its middle."""
     made = []
     for tensor, (least, greatest) in zip(inputs, ranges, strict=True):
         low, high = _wider(float(least), float(greatest), step)

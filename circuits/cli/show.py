@@ -170,9 +170,9 @@ def print_fidelity(console: Console, record: FidelityCertificate) -> None:
         f"[bold]fidelity[/]     {record.samples} samples: largest error {record.max_error}, "
         f"mean {record.mean_error}, same argmax {float(record.agreement):.1%}"
     )
-    for title, ranges in (("takes", record.domain), ("gives", record.outputs)):
+    for title, ranges in (("shown to take", record.domain), ("seen to give", record.outputs)):
         spans = ", ".join(f"{each.name} from {int(each.least)} to {int(each.greatest)}" for each in ranges)
-        console.print(f"             seen: {title} {spans} (integers)", markup=False)
+        console.print(f"             {title} {spans} (integers)", markup=False)
     console.print(f"             headroom: {record.headroom_bits} bits above the largest value seen")
     if record.acceptance is not None:
         accepted = record.acceptance

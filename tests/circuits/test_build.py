@@ -13,8 +13,8 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from circuits.build import Built, build
+from circuits.check.reading import Truth
 from circuits.cli import app
-from circuits.float_model import FloatModel
 from circuits.registry import list_circuits
 from verifier.errors import CircuitError
 from verifier.payment.keys import create_key
@@ -48,8 +48,8 @@ def test_a_silently_wrong_operator_is_refused(tmp_path: Path, srs_store: Path, m
 
     The model's own answers are shifted here, so that the test stands whatever ezkl or a rewrite makes right.
     """
-    right = FloatModel.run
-    monkeypatch.setattr(FloatModel, "run", lambda self, sample: tuple(each + 0.25 for each in right(self, sample)))
+    right = Truth.run
+    monkeypatch.setattr(Truth, "run", lambda self, sample: tuple(each + 0.25 for each in right(self, sample)))
     error = refused(tmp_path, srs_store, model_of([helper.make_node("Relu", ["x"], ["y"])]), VALUES)
     assert error.code == "C-unfaithful"
     assert "opgate circuit check" in error.do

@@ -15,7 +15,7 @@ from circuits import ezkl_runner, srs
 from circuits.build import Built
 from circuits.ezkl_runner import Limits, Witness
 from circuits.graph import raw_input
-from circuits.model import read_model
+from circuits.parsing import parse_model
 from circuits.rebuild import rebuild
 from circuits.registry import CircuitFolder, add_record, export, find, list_circuits
 from circuits.settings import canonical_settings
@@ -198,7 +198,7 @@ def test_the_same_code_for_another_srs_is_another_circuit(tiny: Built, tmp_path:
     """Trap: verify never checks the SRS; the code embeds it, so a foreign one gives another hash."""
     logrows = int(tiny.folder.manifest().srs.logrows)
     other = srs.development_srs(tmp_path / "srs", logrows)
-    model = read_model(tiny.folder.model.read_bytes())
+    model = parse_model(tiny.folder.model.read_bytes())
     keys = compiling.make_keys(model, tiny.run_args, other, tmp_path, Limits())
     assert keys.files.settings.read_bytes() == tiny.folder.settings.read_bytes()
     assert keccak256(keys.code) != tiny.folder.manifest().evm.code_hash

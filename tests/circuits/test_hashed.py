@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from circuits.build import Built, build
 from circuits.ezkl_runner import Limits
 from circuits.graph import circuit_graph
-from circuits.model import read_model
+from circuits.parsing import parse_model
 from circuits.rebuild import rebuild
 from prover.bundle import Job, make_bundle
 from prover.infer import infer
@@ -166,18 +166,18 @@ def test_a_hashed_circuit_is_rebuilt_byte_for_byte(hashed: Built) -> None:
 
 def test_several_inputs_or_a_taken_name_cannot_be_hashed() -> None:
     """Trap: ezkl hashes each tensor by itself, and one blind would leave the others to be guessed."""
-    model = read_model(two_heads())
+    model = parse_model(two_heads())
     with pytest.raises(CircuitError) as caught:
         circuit_graph(model._replace(inputs=(*model.inputs, *model.inputs)), "hashed")
     assert caught.value.code == "C-hashed-inputs"
     with pytest.raises(CircuitError) as caught:
-        circuit_graph(read_model(two_heads(name="opgate_flat")), "hashed")
+        circuit_graph(parse_model(two_heads(name="opgate_flat")), "hashed")
     assert caught.value.code == "C-onnx-name"
 
 
 @pytest.mark.parametrize("opset", [7, 13, 21])
 def test_the_blind_is_sliced_off_in_any_opset(opset: int) -> None:
     """Trap: Slice took its bounds as attributes before opset 10."""
-    model = onnx.load_model_from_string(circuit_graph(read_model(two_heads(opset)), "hashed"))
+    model = onnx.load_model_from_string(circuit_graph(parse_model(two_heads(opset)), "hashed"))
     onnx.checker.check_model(model, full_check=True)
     assert [each.name for each in model.graph.output] == ["scores", "total", "opgate_job_shown"]

@@ -10,34 +10,36 @@ import pytest
 from onnx import TensorProto, helper
 
 from circuits.float_model import FloatModel
-from circuits.model import JOB_INPUT, read_model
+from circuits.model import JOB_INPUT
+from circuits.parsing import parse_model
 from verifier.errors import CircuitError
 
 ModelBytes = Callable[..., bytes]
 
 
 def test_the_job_input_is_last_and_used_by_no_node(linear_model: ModelBytes) -> None:
-    model = read_model(linear_model())
+    model = parse_model(linear_model())
     graph = onnx.load_model_from_string(model.with_job).graph
     assert [each.name for each in graph.input] == ["x", JOB_INPUT]
     assert [axis.dim_value for axis in graph.input[1].type.tensor_type.shape.dim] == [1, 11]
     assert graph.input[1].type.tensor_type.elem_type == TensorProto.INT64
     assert all(JOB_INPUT not in node.input for node in graph.node)
-    assert read_model(linear_model()).with_job == model.with_job
+    assert parse_model(linear_model()).with_job == model.with_job
 
 
 def test_the_job_input_changes_no_output(linear_model: ModelBytes) -> None:
-    model = read_model(linear_model())
+    model = parse_model(linear_model())
     sample = (np.array([[1, 2, 3]], np.float32),)
     assert np.array_equal(
-        FloatModel(model).run(sample)[0], FloatModel(model._replace(static=model.source)).run(sample)[0]
+        FloatModel(model.static, model.inputs).run(sample)[0],
+        FloatModel(model.source, model.inputs).run(sample)[0],
     )
 
 
 @pytest.mark.parametrize("batch", ["batch_size", "N", "unk__12"])
 def test_an_open_batch_becomes_one_whatever_it_is_called(linear_model: ModelBytes, batch: str) -> None:
     """Trap: ezkl knows only `batch_size` and says "Undetermined symbol" of every other name."""
-    model = read_model(linear_model(batch=batch))
+    model = parse_model(linear_model(batch=batch))
     assert model.inputs[0].shape == (1, 3)
     assert "batch dimension set to 1" in model.rewrites
 
@@ -46,7 +48,7 @@ def test_another_open_dimension_is_refused(linear_model: ModelBytes) -> None:
     proto = onnx.load_model_from_string(linear_model())
     proto.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "width"
     with pytest.raises(CircuitError) as caught:
-        read_model(proto.SerializeToString())
+        parse_model(proto.SerializeToString())
     assert caught.value.code == "C-onnx-dynamic"
     assert "axis 1" in caught.value.where
 
@@ -58,7 +60,7 @@ def test_weights_outside_the_file_are_refused(linear_model: ModelBytes) -> None:
     weight.data_location = TensorProto.EXTERNAL
     weight.external_data.add(key="location", value="../../etc/passwd")
     with pytest.raises(CircuitError) as caught:
-        read_model(proto.SerializeToString())
+        parse_model(proto.SerializeToString())
     assert caught.value.code == "C-onnx-external"
 
 
@@ -67,7 +69,7 @@ def test_a_model_that_has_a_tensor_of_that_name_is_refused(linear_model: ModelBy
     proto = onnx.load_model_from_string(linear_model())
     proto.graph.node[0].input[0] = JOB_INPUT
     with pytest.raises(CircuitError) as caught:
-        read_model(proto.SerializeToString())
+        parse_model(proto.SerializeToString())
     assert caught.value.code == "C-onnx-name"
 
 
@@ -82,14 +84,14 @@ def test_a_subgraph_that_reads_the_job_id_is_refused(linear_model: ModelBytes) -
     )
     proto.graph.node.append(helper.make_node("If", ["x"], ["q"], then_branch=inner, else_branch=inner))
     with pytest.raises(CircuitError) as caught:
-        read_model(proto.SerializeToString())
+        parse_model(proto.SerializeToString())
     assert caught.value.code == "C-onnx-name"
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xff" * 40, b"PK\x03\x04", b"{}"])
 def test_bytes_that_are_no_model_are_refused(raw: bytes) -> None:
     with pytest.raises(CircuitError) as caught:
-        read_model(raw)
+        parse_model(raw)
     assert caught.value.code.startswith("C-onnx")
 
 
@@ -98,7 +100,7 @@ def test_truncated_models_are_refused_or_read(linear_model: ModelBytes) -> None:
     whole = linear_model()
     for length in range(0, len(whole), 7):
         try:
-            read_model(whole[:length])
+            parse_model(whole[:length])
         except CircuitError:
             continue
 
@@ -140,12 +142,12 @@ def classifier(labels: list[str] | list[int]) -> bytes:
 @pytest.mark.parametrize("labels", [["no", "yes"], [3, 7]])
 def test_a_classifier_gives_its_scores_alone(labels: list[str] | list[int]) -> None:
     """Trap: no circuit gives words or maps; the label is the largest score's, and each change is named."""
-    model = read_model(classifier(labels))
+    model = parse_model(classifier(labels))
     assert model.output_names == ("scores",)
     assert sum("label" in change or "ZipMap" in change for change in model.rewrites) == 2
     sample = (np.array([[1, 2, 3]], np.float32),)
-    (rewritten,) = FloatModel(model._replace(static=model.rewritten)).run(sample)
-    assert np.allclose(rewritten, FloatModel(model).run(sample)[0], atol=1e-6)
+    (rewritten,) = FloatModel(model.rewritten, model.inputs).run(sample)
+    assert np.allclose(rewritten, FloatModel(model.static, model.inputs).run(sample)[0], atol=1e-6)
 
 
 def test_a_graph_that_onnxruntime_refuses_is_run_by_the_reference_evaluator() -> None:
@@ -163,6 +165,7 @@ def test_a_graph_that_onnxruntime_refuses_is_run_by_the_reference_evaluator() ->
         [helper.make_tensor("w", TensorProto.INT8, [2, 2], [1, 2, 3, 4])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    floats = FloatModel(read_model(model.SerializeToString()))
+    parsed = parse_model(model.SerializeToString())
+    floats = FloatModel(parsed.static, parsed.inputs)
     assert floats.engine == "onnx reference evaluator"
     assert floats.run((np.array([[1, 2]], np.float32),))[0].tolist() == [[7, 10]]

@@ -14,7 +14,8 @@ from circuits import ezkl_runner, fidelity, solidity, srs
 from circuits.build import Built
 from circuits.cost import layout
 from circuits.ezkl_runner import Limits, Outcome, Witness
-from circuits.model import Tensor, read_model
+from circuits.model import Tensor
+from circuits.parsing import parse_model
 from circuits.run_arguments import RunArguments, read_run_arguments
 from circuits.samples import ezkl_input, read_samples
 from circuits.settings import canonical_settings, generate, read_settings
@@ -274,7 +275,7 @@ def test_settings_are_made_by_one_thread(tiny: Built, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(ezkl_runner, "require", record)
     model = tmp_path / "model.onnx"
-    model.write_bytes(read_model(tiny.folder.model.read_bytes()).with_job)
+    model.write_bytes(parse_model(tiny.folder.model.read_bytes()).with_job)
     made = generate(model, tiny.run_args, tmp_path, Limits(threads=2))
     assert asked == [1, 1]
     assert made == tiny.folder.settings.read_bytes()

@@ -18,7 +18,8 @@ from circuits.ezkl_runner import Failure, Limits, Outcome
 from circuits.ezkl_session import Session
 from circuits.fidelity import Fidelity
 from circuits.float_model import FloatModel
-from circuits.model import Model, Tensor, read_model
+from circuits.model import Model, Tensor
+from circuits.parsing import parse_model
 from circuits.probe import Look, Probes, Scales
 from circuits.run_arguments import RESERVED_ROWS
 from circuits.search import Goal, Search
@@ -174,7 +175,7 @@ def test_lookups_get_the_lowest_multiplier_first_and_a_margin() -> None:
 
 @pytest.fixture(scope="module")
 def parts(linear_model: ModelBytes) -> tuple[Model, data_sets.DataSets]:
-    model = read_model(linear_model())
+    model = parse_model(linear_model())
     values = np.random.default_rng(5).uniform(-2, 2, (12, 1, 3)).astype(np.float32)
     return model, data_sets.split(tuple((each,) for each in values), model.inputs)
 
@@ -182,7 +183,7 @@ def parts(linear_model: ModelBytes) -> tuple[Model, data_sets.DataSets]:
 def real_search(parts: tuple[Model, data_sets.DataSets], folder: Path, session: Session, cache: SearchCache) -> Search:
     model, sets = parts
     extremes = (*sets.extremes, *sets.random)
-    floats = FloatModel(model)
+    floats = FloatModel(model.static, model.inputs)
     probes = Probes(
         model,
         "public",

@@ -14,7 +14,7 @@ from circuits import compile as compiling
 from circuits import registry, srs
 from circuits.build import Built, build
 from circuits.ezkl_runner import Limits
-from circuits.model import read_model
+from circuits.parsing import parse_model
 from circuits.rebuild import rebuild
 from prover.bundle import Job, sign_bundle
 from prover.prove import ProvingFiles, prove
@@ -114,7 +114,7 @@ def _rebuilt_with(built: Built, model: Path, private: Path, **knobs: int) -> Bui
     run_args = replace(built.run_args, **knobs)
     work, limits, srs_file = private / "wide", Limits(), srs.development_srs(private / "srs", run_args.logrows)
     work.mkdir(mode=0o700)
-    read = read_model(model.read_bytes())
+    read = parse_model(model.read_bytes())
     keys = compiling.make_keys(read, run_args, srs_file, work, limits)
     compiled = compiling.finish(read, run_args, srs_file, keys, limits)
     folder = registry.publish(private / "circuits", compiled, run_args, read.source, srs_file, is_open=True)

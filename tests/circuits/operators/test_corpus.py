@@ -20,7 +20,7 @@ from circuits import ezkl_runner
 from circuits.check.preflight import check
 from circuits.check.report import Report
 from circuits.ezkl_runner import Outcome
-from circuits.model import read_model
+from circuits.parsing import parse_model
 from circuits.run_arguments import ezkl_arguments
 from circuits.samples import ezkl_input
 from tests.circuits.operators.corpus import Case, corpus
@@ -51,7 +51,7 @@ def classify(case: Case, folder: Path) -> Report:
 
 def worst_error(case: Case, report: Report, folder: Path) -> tuple[float, int]:
     """The largest error on fresh inputs as a share of the outputs' span, and how many inputs the circuit took."""
-    model = read_model(case.model)
+    model = parse_model(case.model)
     graph, settings, compiled, witness = (folder / name for name in ("job.onnx", "s.json", "c", "w"))
     graph.write_bytes(model.with_job)
     fresh = case.samples(99, FRESH)

@@ -25,7 +25,8 @@ from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from circuits.float_model import FloatModel
-from circuits.model import Model, read_model
+from circuits.model import Model
+from circuits.parsing import parse_model
 from circuits.samples import Array
 from tests.circuits.operators.corpus import corpus
 
@@ -33,14 +34,14 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
 def outputs(model: Model, graph: bytes, sample: tuple[Array, ...]) -> tuple[Array, ...]:
-    return FloatModel(model._replace(static=graph)).run(sample)
+    return FloatModel(graph, model.inputs).run(sample)
 
 
 def test_no_rewrite_changes_an_output_of_the_operator_corpus() -> None:
     """Each case is rewritten and run beside the owner's graph; what is not finite there may be anything here."""
     seen: set[str] = set()
     for case in corpus():
-        model = read_model(case.model)
+        model = parse_model(case.model)
         changes = [each for each in model.rewrites if "opgate_job" not in each]
         seen.update(changes)
         if not changes:
@@ -95,7 +96,7 @@ def test_an_export_of_scikit_learn_loses_its_own_operators_and_nothing_else(name
     """Trap: ezkl knows no operator of ai.onnx.ml, and reads no ZipMap."""
     estimator, (rows, targets) = EXPORTED[name]
     source = to_onnx(estimator.fit(rows[::3], targets[::3]), rows[:1]).SerializeToString()
-    model = read_model(source)
+    model = parse_model(source)
     left = [node for node in onnx.load_model_from_string(model.rewritten).graph.node if node.domain == "ai.onnx.ml"]
     assert not left
     session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
@@ -130,7 +131,7 @@ def test_batch_normalisation_goes_into_the_layer_before_it(layer: str) -> None:
         helper.make_node("BatchNormalization", ["h", "s", "t", "m", "v"], ["y"]),
     ]
     shape: list[int | str] = ["N", 2, 4, 4] if layer == "Conv" else ["N", 4]
-    model = read_model(graph_of(nodes, shape, w=weights, b=statistics["m"], **statistics))
+    model = parse_model(graph_of(nodes, shape, w=weights, b=statistics["m"], **statistics))
     assert [node.op_type for node in onnx.load_model_from_string(model.rewritten).graph.node] == [layer]
     sample = (chosen.normal(size=(1, *shape[1:])).astype(np.float32),)
     assert np.allclose(outputs(model, model.rewritten, sample)[0], outputs(model, model.static, sample)[0], **CLOSE)
@@ -145,7 +146,7 @@ def test_a_layer_that_others_read_too_keeps_its_weights() -> None:
         helper.make_node("BatchNormalization", ["h", "s", "t", "m", "v"], ["n"]),
         helper.make_node("Add", ["h", "n"], ["y"]),
     ]
-    model = read_model(graph_of(nodes, [1, 4], w=chosen.normal(size=(4, 3)).astype(np.float32), **statistics))
+    model = parse_model(graph_of(nodes, [1, 4], w=chosen.normal(size=(4, 3)).astype(np.float32), **statistics))
     sample = (chosen.normal(size=(1, 4)).astype(np.float32),)
     assert np.allclose(outputs(model, model.rewritten, sample)[0], outputs(model, model.static, sample)[0], **CLOSE)
 
@@ -159,7 +160,7 @@ def test_shapes_that_an_exporter_computes_are_constants() -> None:
         helper.make_node("Reshape", ["x", "t"], ["y"]),
     ]
     stored = {"first": np.array([0]), "rest": np.array([-1])}
-    model = read_model(graph_of(nodes, ["N", 2, 3], **stored))
+    model = parse_model(graph_of(nodes, ["N", 2, 3], **stored))
     assert [node.op_type for node in onnx.load_model_from_string(model.rewritten).graph.node] == ["Reshape"]
 
 
@@ -168,7 +169,7 @@ def test_a_wrong_declared_output_shape_decides_nothing() -> None:
     nodes = [helper.make_node("Reshape", ["x", "s"], ["y"])]
     proto = onnx.load_model_from_string(graph_of(nodes, [1, 5], s=np.array([-1, 1])))
     proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1]))
-    model = read_model(proto.SerializeToString())
+    model = parse_model(proto.SerializeToString())
     sample = (np.arange(5, dtype=np.float32)[None],)
     assert outputs(model, model.rewritten, sample)[0].shape == (5, 1)
 
@@ -180,7 +181,7 @@ def test_a_constant_that_would_fill_the_memory_is_not_made() -> None:
         helper.make_node("ReduceSum", ["z"], ["r"], keepdims=0),
         helper.make_node("Add", ["x", "r"], ["y"]),
     ]
-    model = read_model(graph_of(nodes, [1, 2], huge=np.array([1 << 20, 1 << 20])))
+    model = parse_model(graph_of(nodes, [1, 2], huge=np.array([1 << 20, 1 << 20])))
     assert len(model.rewritten) < 2000
 
 
@@ -188,12 +189,12 @@ def test_the_rewritten_bytes_depend_on_nothing_but_the_source() -> None:
     """Trap: a circuit's identity hangs on these bytes; whoever rebuilds it must find them again."""
     estimator, (rows, targets) = EXPORTED["forest"]
     source = to_onnx(estimator.fit(rows, targets), rows[:1]).SerializeToString()
-    assert len({read_model(source).with_job for _ in range(3)}) == 1
+    assert len({parse_model(source).with_job for _ in range(3)}) == 1
 
 
 @pytest.mark.parametrize("exclusive", [0, 1])
 def test_padding_that_no_window_needs_is_left_alone(exclusive: int) -> None:
     node = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[2, 2], count_include_pad=exclusive)
-    model = read_model(graph_of([node], [1, 1, 4, 4]))
+    model = parse_model(graph_of([node], [1, 1, 4, 4]))
     assert "Pad" not in {each.op_type for each in onnx.load_model_from_string(model.rewritten).graph.node}
     assert math.prod(model.inputs[0].shape) == 16
