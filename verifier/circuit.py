@@ -80,6 +80,6 @@ def find_circuit(circuits: Path, circuit_id: Bytes32) -> Circuit:
             "the bundle's circuit is not among yours",
             where=str(circuits),
             expected=f"a folder {circuit_id}",
-            do="Get it from its owner: opgate circuit export --for payer, and copy the folder there",
+            do="Ask its owner for it: opgate circuit export --for payer",
         )
     return Circuit.load(folder)

@@ -123,7 +123,7 @@ class Judge:
 
 def unread(error: OpgateError, outcome: Outcome) -> Verdict:
     """The verdict for bytes that steps 1-8 never saw."""
-    return Verdict(outcome=outcome, shown=(), not_shown=(), code=Text(error.code), message=_text(error))
+    return Verdict(outcome=outcome, shown=(), not_shown=(), code=Text(error.code), message=Text.shown(str(error)))
 
 
 def _undecided(verdict: Verdict, error: OpgateError) -> Verdict:
@@ -134,9 +134,5 @@ def _undecided(verdict: Verdict, error: OpgateError) -> Verdict:
         not_shown=(),
         step=Count(8),
         code=Text(error.code),
-        message=_text(error),
+        message=Text.shown(str(error)),
     )
-
-
-def _text(error: OpgateError) -> Text:
-    return Text("".join(c if c.isprintable() else "?" for c in str(error))[:256])

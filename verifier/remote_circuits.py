@@ -20,6 +20,7 @@ from verifier.circuit_store import is_url
 from verifier.errors import UndecidedError, UsageError
 from verifier.files import write_atomic
 from verifier.statement.canonical import MAX_BYTES
+from verifier.statement.scalars import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,6 +128,6 @@ def _unreachable(url: str, found: str) -> UndecidedError:
         "V1-circuit-unreachable",
         "the server of circuits does not answer as one",
         where=url[:200],
-        found="".join(c if c.isprintable() else "?" for c in found)[:120],
+        found=printable(found)[:120],
         do="Try again, or copy the circuit's folder here and name that folder",
     )

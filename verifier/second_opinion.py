@@ -52,7 +52,8 @@ def load_engines(names: Iterable[str]) -> dict[str, Engine]:
     Raises:
         UsageError: U-second-opinion where one is not installed.
     """
-    known = installed_engines()
+    names = tuple(names)
+    known = installed_engines() if names else {}  # reading what is installed takes longer than verifying a bundle
     engines: dict[str, Engine] = {}
     for name in names:
         try:

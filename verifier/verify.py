@@ -217,13 +217,23 @@ def check_deal(deal: _Deal) -> None:
             f"{terms.amount} wei",
         )
     if terms.fund_by >= terms.deadline:
-        _no("V2-times", "the job could be funded after its deadline", "fund_by < deadline", f"{terms.fund_by} >=")
+        _no(
+            "V2-times",
+            "the job could be funded after its deadline",
+            "fund_by < deadline",
+            f"{terms.fund_by} >= {terms.deadline}",
+        )
     if deal.circuit.manifest.evm.gas > MAX_GAS:
         _no("V2-gas", "the escrow takes no rule with so much gas", f"at most {MAX_GAS}", deal.circuit.manifest.evm.gas)
     derived = ProofRule.derive(deal.circuit.manifest, terms.rule.verifier)
     if terms.rule != derived:
         names = [name for name in derived.__struct_fields__ if getattr(derived, name) != getattr(terms.rule, name)]
-        _no("V2-rule", "the rule is not the one that the circuit gives", "the derived rule", f"differs in {names}")
+        _no(
+            "V2-rule",
+            "the rule is not the one that the circuit gives",
+            "the derived rule",
+            f"differs in {', '.join(names)}",
+        )
 
 
 def check_signatures(case: _Case) -> None:
@@ -382,7 +392,11 @@ def _rule(deal: _Deal) -> CircuitRule:
 
 
 def _no(code: str, message: str, expected: object, found: object) -> NoReturn:
-    raise VerifierError(code, message, where=f"step {code[1]}", expected=str(expected), found=str(found))
+    raise VerifierError(code, message, where=f"step {code[1]}", expected=_said(expected), found=_said(found))
+
+
+def _said(value: object) -> str:
+    return " or ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _disagreement(found: str, engines: list[str]) -> NoReturn:
@@ -397,14 +411,10 @@ def _disagreement(found: str, engines: list[str]) -> NoReturn:
 
 def _outcome(error: Exception) -> tuple[Outcome, str, Text]:
     if isinstance(error, UndecidedError):
-        return "UNDECIDED", error.code, _text(str(error))
+        return "UNDECIDED", error.code, Text.shown(str(error))
     if isinstance(error, OpgateError):
-        return "INVALID", error.code, _text(str(error))
-    return "UNDECIDED", "V-internal", _text(f"an internal error kept us from deciding: {type(error).__name__}")
-
-
-def _text(message: str) -> Text:
-    return Text("".join(c if c.isprintable() else "?" for c in message)[:256])
+        return "INVALID", error.code, Text.shown(str(error))
+    return "UNDECIDED", "V-internal", Text.shown(f"an internal error kept us from deciding: {type(error).__name__}")
 
 
 def _step_of(code: str) -> Count | None:

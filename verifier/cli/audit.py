@@ -16,6 +16,7 @@ from verifier.archive.note import MAX_NOTE_BYTES, VerifierKey
 from verifier.archive.report import AuditReport
 from verifier.cli.policy import load_policy
 from verifier.errors import EXIT_DONE, EXIT_REFUSED, EXIT_UNDECIDED, AuditError, UsageError
+from verifier.statement.scalars import printable
 
 app = typer.Typer(add_completion=False)
 
@@ -83,10 +84,10 @@ def _print(console: Console, report: AuditReport) -> None:
         *(f"note       {note}" for note in report.notes),
     ]
     for line in lines:
-        console.print(_plain(line), markup=False, soft_wrap=True)
+        console.print(printable(line), markup=False, soft_wrap=True)
     for title, style, found in (("undecided", "yellow", report.undecided), ("damage", "red", report.findings)):
         for finding in found:
-            line = _plain(f"{title:<10} {finding.code}  {finding.message}")
+            line = printable(f"{title:<10} {finding.code}  {finding.message}")
             console.print(line, style=style, markup=False, soft_wrap=True)
     if report.clean:
         console.print("[bold green]CLEAN[/]")
@@ -94,8 +95,3 @@ def _print(console: Console, report: AuditReport) -> None:
         console.print(f"[bold red]DAMAGED[/]  {len(report.findings)} findings")
     else:
         console.print("[bold yellow]UNDECIDED[/]  nothing is damaged as far as could be decided here")
-
-
-def _plain(line: str) -> str:
-    """Without characters that would steer the terminal: the archive comes from somebody else."""
-    return "".join(char if char.isprintable() else "?" for char in line)

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from verifier.bulk import Tally, bundle_files, verify_all
 from verifier.errors import EXIT_DONE, EXIT_REFUSED, EXIT_UNDECIDED, UsageError
 from verifier.statement import canonical
+from verifier.statement.scalars import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,7 +98,7 @@ def _words(judged: Judged) -> str:
     if judged.alarm is not None:
         text += f"  ALARM: both inputs are kept in {judged.alarm}"
     # names of files come from somebody else
-    return "".join(char if char.isprintable() else "?" for char in text)
+    return printable(text)
 
 
 def _print_summary(console: Console, summary: dict[str, Any], seconds: float) -> None:

@@ -20,6 +20,7 @@ from typer._click import exceptions as click_errors
 from typer.core import TyperCommand, TyperGroup
 
 from verifier.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_UNDECIDED, EXIT_USAGE, OpgateError, UsageError
+from verifier.statement.scalars import printable
 from verifier.version import __version__
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def _tell(error: OpgateError, *, as_json: bool) -> None:
         print(json.dumps({"error": error.to_json()}))
     else:
         # parts of an error come from outside, and control characters could write over what was printed before
-        print("".join(c if c.isprintable() else "?" for c in f"opgate: {error}"), file=sys.stderr)
+        print(printable(f"opgate: {error}"), file=sys.stderr)
 
 
 def main() -> None:

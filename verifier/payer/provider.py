@@ -12,6 +12,7 @@ from verifier.bundles import MAX_BUNDLE_BYTES
 from verifier.errors import ServiceError, UndecidedError, VerifierError
 from verifier.payer.inputs import Tensors, encode_tensors
 from verifier.statement import canonical
+from verifier.statement.scalars import printable
 from verifier.statement.terms import SignedQuote, SignedRelease, SignedTerms
 
 if TYPE_CHECKING:
@@ -122,9 +123,9 @@ def _problem(status: int, raw: bytes, where: str) -> ServiceError | UndecidedErr
     try:
         value = canonical.load_foreign(raw, where=where)
         names = ("code", "message", "detail", "expected", "found", "do")
-        fields = {name: _printable(str(value.get(name, ""))[:300]) for name in names}
+        fields = {name: printable(str(value.get(name, ""))[:300]) for name in names}
     except (VerifierError, AttributeError):
-        fields = {"message": _printable(raw[:200].decode(errors="replace"))}
+        fields = {"message": printable(raw[:200].decode(errors="replace"))}
     kind = UndecidedError if status >= 500 else ServiceError
     code = fields.get("code", "")
     return kind(
@@ -135,7 +136,3 @@ def _problem(status: int, raw: bytes, where: str) -> ServiceError | UndecidedErr
         found=fields.get("found", ""),
         do=fields.get("do", ""),
     )
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -226,12 +226,24 @@ class Text(str):
             raise ValueError("Text wants a string")
         return cls(value)
 
+    @classmethod
+    def shown(cls, value: str) -> Self:
+        """Anybody's text as one for people: what has no form becomes "?", and what is too long ends in "…"."""
+        text = printable(value)
+        return cls(text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…")
+
     def to_json(self) -> str:
         """The JSON string."""
         return str.__str__(self)
 
 
 MAX_TEXT = 256
+
+
+def printable(value: str) -> str:
+    """Anybody's text in one line that moves no cursor: "?" in place of what Text does not take."""
+    return _UNPRINTABLE.sub("?", value)
+
 
 Scalar = _Number | _DecimalString | HexBytes | Measure | Text
 """Every scalar class with a JSON form of its own."""

@@ -1,0 +1,83 @@
+"""What a mutant of the verifier must not survive: every vector in one test, the likeliest to tell first.
+
+`make mutation` runs this for each mutant, in a fork of a process that has the vectors on its disk and the EVM's answers
+in memory. tests/verifier/test_vectors.py has the same vectors as tests of their own, for everybody else.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyrevm
+import pytest
+
+from tests.conformance.vectors import Vector, vectors
+from tests.verifier.said import MESSAGES, said
+
+
+class RememberingEVM:
+    """pyrevm's EVM, which runs the same call on the same code once in all forks that come after it."""
+
+    answers: dict[tuple[Any, ...], bytes | RuntimeError] = {}  # noqa: RUF012 - shared on purpose
+
+    def __init__(self, **settings: Any) -> None:
+        self._settings, self._codes = settings, {}
+
+    def insert_account_info(self, address: str, info: Any) -> None:
+        """As pyrevm's."""
+        self._codes[address] = info
+
+    def message_call(self, caller: str, to: str, **call: Any) -> bytes:
+        """As pyrevm's."""
+        codes = tuple((address, bytes(info.code)) for address, info in self._codes.items())
+        key = (codes, caller, to, *self._settings.items(), *call.items())
+        if key not in self.answers:
+            self.answers[key] = self._run(caller, to, call)
+        answer = self.answers[key]
+        if isinstance(answer, RuntimeError):
+            raise answer
+        return answer
+
+    def _run(self, caller: str, to: str, call: dict[str, Any]) -> bytes | RuntimeError:
+        evm = _EVM(**self._settings)
+        for address, info in self._codes.items():
+            evm.insert_account_info(address, info)
+        try:
+            return bytes(evm.message_call(caller, to, **call))
+        except RuntimeError as error:
+            return error
+
+
+_EVM = pyrevm.EVM
+
+
+@functools.cache
+def scratch() -> Path:
+    """Where the vectors are that git cannot hold; it stays for the forks."""
+    return Path(tempfile.mkdtemp(prefix="opgate-vectors-"))
+
+
+@functools.cache
+def ordered() -> tuple[Vector, ...]:
+    """One vector of each code, then the passing ones, then all others."""
+    known = vectors(scratch())
+    first = {vector.code: vector for vector in reversed(known)}.values()
+    return (*first, *sorted((each for each in known if each not in first), key=lambda vector: not vector.passing))
+
+
+@functools.cache
+def words() -> dict[str, str]:
+    """What is said of the vectors in folders."""
+    return dict(json.loads(MESSAGES.read_bytes()))
+
+
+def test_every_vector(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pyrevm, "EVM", RememberingEVM)
+    for vector in ordered():
+        outcome, code, message = said(vector, scratch())
+        assert (vector.name, outcome, code) == (vector.name, vector.outcome, vector.code)
+        assert message == words().get(vector.name, message)
