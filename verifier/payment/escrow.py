@@ -34,6 +34,8 @@ TRANSACTION_GAS_LIMIT = 16_777_216
 """No transaction may have more (EIP-7825)."""
 WALLET_GAS = 500_000
 """What the escrow gives a wallet contract to check a signature (`escrow.vy`)."""
+DEVELOPMENT_CHAINS = (1337, 31337)
+"""Where the test token may be deployed: the ids of geth --dev and Ganache; of anvil, Hardhat and `opgate dev`."""
 _MAGIC = bytes.fromhex("1626ba7e") + bytes(28)
 _FUNDED_BY = ("fund", "fund_with_permit")
 _CLOSED = {"release": JobState.RELEASED, "reclaim": JobState.RECLAIMED, "decline": JobState.DECLINED}
@@ -85,7 +87,7 @@ class Escrow:
                 "E-escrow-code",
                 "this is not the escrow that we know",
                 where=f"{self.address} on chain {self._chain.chain_id}",
-                expected=f"code hash {expected}",
+                expected=f"code hash {expected}, of the escrow for token {self.token}",
                 found=str(found or "no code"),
                 do="Send no money there. Compare the address with one that you trust.",
             )
@@ -278,6 +280,23 @@ def deploy_escrow(outbox: Outbox, token: Address) -> Mined:
     """Deploy the escrow for a token, once for each token and key."""
     data = bytes(artifacts.load("escrow").bytecode) + encode_arguments(["address"], [token])
     return outbox.send(f"deploy:escrow:{token}", Call(to=None, data=data))
+
+
+def deploy_test_token(outbox: Outbox) -> Mined:
+    """Deploy the OPG test token, once for each key: its whole supply is the deployer's, and worth nothing.
+
+    Raises:
+        EscrowError: E-dev-chain where the chain is none of `DEVELOPMENT_CHAINS`: it could be taken for OPG there.
+    """
+    if outbox.chain_id not in DEVELOPMENT_CHAINS:
+        raise EscrowError(
+            "E-dev-chain",
+            "the test token is for development chains only",
+            where=f"chain {outbox.chain_id}",
+            expected="chain id " + " or ".join(str(each) for each in DEVELOPMENT_CHAINS),
+            do="Name the token that stands there.",
+        )
+    return outbox.send("deploy:opg_test_token", Call(to=None, data=bytes(artifacts.load("opg_test_token").bytecode)))
 
 
 def deploy_code(outbox: Outbox, code: bytes, *, name: str) -> Mined:

@@ -123,6 +123,11 @@ class Outbox:
         """The key's address."""
         return self._key.address
 
+    @property
+    def chain_id(self) -> int:
+        """The chain that this outbox sends to."""
+        return self._chain.chain_id
+
     def close(self) -> None:
         """Close the file."""
         self._engine.dispose()
