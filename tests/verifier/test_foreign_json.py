@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -95,3 +96,27 @@ def test_hostile_bytes_have_their_code(raw: bytes, code: str) -> None:
 def test_sixteen_levels_are_taken_and_strings_do_not_count() -> None:
     raw = b"[" * 16 + b'"' + b"[{" * 50_000 + b'\\\\\\""' + b"]" * 16
     assert isinstance(canonical.load_foreign(raw, where="test"), list)
+
+
+_ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@settings(deadline=None)
+@given(_ANY_JSON, st.booleans(), st.booleans())
+def test_what_the_c_library_takes_for_canonical_rfc_8785_does_too(value: object, plain: bool, spaced: bool) -> None:
+    separators = (", ", ": ") if spaced else (",", ":")
+    raw = json.dumps(value, ensure_ascii=plain, sort_keys=True, separators=separators).encode("utf-8", "surrogatepass")
+    again = json.loads(raw.decode("utf-8", "surrogatepass"))
+    try:
+        canonical_bytes = rfc8785.dumps(again)
+    except rfc8785.CanonicalizationError:
+        canonical_bytes = b""  # a lone surrogate has no such form
+    try:
+        found = canonical.parse(raw, where="drawn") == again
+    except VerifierError:
+        found = False
+    assert found == (canonical_bytes == raw)

@@ -41,7 +41,7 @@ def parse(raw: bytes, *, where: str, limit: int = MAX_BYTES) -> Any:
             parse_int=_small_int,
             object_pairs_hook=_unique,
         )
-        again = rfc8785.dumps(value)
+        again = raw if _is_plainly_canonical(raw, value) else rfc8785.dumps(value)
     except (ValueError, RecursionError, UnicodeError, rfc8785.CanonicalizationError) as error:
         raise VerifierError("V0-json", "the JSON cannot be read", where=where, found=str(error)[:200]) from error
     if again != raw:
@@ -149,6 +149,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         raise ValueError("an object has the same key twice")
     return result
+
+
+def _is_plainly_canonical(raw: bytes, value: object) -> bool:
+    """Whether the C library writes these ASCII bytes for that value: then RFC 8785 does too, only ten times slower.
+
+    Without fractions the two differ in the order of keys beyond ASCII alone; escapes of such letters are not kept.
+    """
+    return raw.isascii() and raw == json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode(
+        "utf-8", "surrogatepass"
+    )
 
 
 def _has_null(value: object) -> bool:
