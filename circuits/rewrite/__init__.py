@@ -14,6 +14,7 @@ from circuits.rewrite.folding import fold
 from circuits.rewrite.functions import inline_functions
 from circuits.rewrite.ml import rewrite_ml
 from circuits.rewrite.normalisation import fold_batch_norm
+from circuits.rewrite.opset import convert_opset
 from circuits.rewrite.padding import rewrite_padding
 from circuits.rewrite.pooling import pad_pools
 from circuits.rewrite.semantics import rewrite_semantics
@@ -38,7 +39,7 @@ def rewrite(proto: onnx.ModelProto) -> list[str]:
     """Apply every pass to a model with static input shapes, in place; what was changed, in words, in order."""
     if all(each.domain not in {"", "ai.onnx"} for each in proto.opset_import):
         proto.opset_import.append(onnx.helper.make_opsetid("", DEFAULT_OPSET))
-    changes = inline_functions(proto)
+    changes = [*inline_functions(proto), *convert_opset(proto)]
     editor = Editor(proto)
     for each in PASSES:
         changes.extend(change for change in each(editor) if change not in changes)

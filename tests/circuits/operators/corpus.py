@@ -166,6 +166,8 @@ def _elementwise() -> Iterator[Case]:
     yield one("Elu-alpha", "Elu", [(1, 4)], alpha=2.0)
     yield one("Softmax-axis1", "Softmax", [(1, 3, 4)], axis=1)
     yield one("Softmax-old", "Softmax", [(1, 2, 3)], opset=OLD_OPSET, axis=1)
+    for axis in (1, 2):
+        yield one(f"LogSoftmax-old{axis}", "LogSoftmax", [(1, 2, 3)], opset=11, axis=axis)
     yield one("Clip", "Clip", [(1, 5)], {"lo": np.float32(-0.5), "hi": np.float32(1.5)})
     yield one("Clip-low", "Clip", [(1, 5)], {"lo": np.float32(0.25)})
     for operator in BINARY:
@@ -257,6 +259,7 @@ def _reductions() -> Iterator[Case]:
                 yield one(name, "CumSum", [(1, 3, 4)], {"a": np.array(axis)}, exclusive=exclusive, reverse=reverse)
     for largest in (0, 1):
         yield one(f"TopK-{largest}", "TopK", [(1, 5)], {"k": ints(2)}, outputs=2, largest=largest)
+    yield one("TopK-old", "TopK", [(1, 5)], opset=9, outputs=2, k=2, axis=1)
 
 
 def _windows() -> Iterator[Case]:
@@ -362,6 +365,8 @@ def _moves() -> Iterator[Case]:
     yield one(
         "Upsample", "Upsample", [(1, 1, 2, 2)], {"s": np.array([1, 1, 2, 2], np.float32)}, opset=9, mode="nearest"
     )
+    yield one("Upsample-older", "Upsample", [(1, 1, 2, 2)], opset=7, mode="nearest", scales=[1.0, 1.0, 2.0, 2.0])
+    yield one("Resize-old", "Resize", [(1, 1, 2, 2)], {"s": np.array([1, 1, 2, 2], np.float32)}, opset=10)
     yield one("ReverseSequence", "ReverseSequence", [(1, 4)], {"l": ints(3)}, batch_axis=0, time_axis=1)
 
 

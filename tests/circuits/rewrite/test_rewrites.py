@@ -55,7 +55,17 @@ def test_no_rewrite_changes_an_output_of_the_operator_corpus() -> None:
                 assert np.allclose(mine[finite], theirs[finite], **CLOSE), (case.name, model.rewrites)
     for word in ("padding of MaxPool", "padding of AveragePool", "auto_pad", "negative constant", "powers", "CumSum"):
         assert any(word in each for each in seen), f"the corpus exercises no rewrite of {word}"
-    for word in ("backward LSTM", "backward GRU", "backward RNN", "OneHot", "Mul and Add", "definition in ONNX"):
+    for word in (
+        "backward LSTM",
+        "backward GRU",
+        "backward RNN",
+        "OneHot",
+        "Mul and Add",
+        "definition in ONNX",
+        "opset",
+    ):
+        assert any(word in each for each in seen), f"the corpus exercises no rewrite of {word}"
+    for word in ("LogSoftmax of opset", "Softmax of opset", "TopK of opset", "Upsample of opset", "Resize of opset"):
         assert any(word in each for each in seen), f"the corpus exercises no rewrite of {word}"
 
 
