@@ -5,29 +5,26 @@ import { createEVM, RustBN254 } from "@ethereumjs/evm";
 import { createAddressFromString } from "@ethereumjs/util";
 import { concat, getBytes, hexlify, toBeHex } from "ethers";
 import { initRustBN } from "rustbn-wasm";
-import { Refusal } from "./json.ts";
+import { need } from "./json.ts";
 
-const REVISIONS: { [name: string]: Hardfork } = { SHANGHAI: Hardfork.Shanghai, CANCUN: Hardfork.Cancun, PRAGUE: Hardfork.Prague };
-const SELECTOR = "0x1e8e1e13";
+const REVISIONS: { [name: string]: Hardfork } = {
+  SHANGHAI: Hardfork.Shanghai, CANCUN: Hardfork.Cancun, PRAGUE: Hardfork.Prague,
+};
 const curve = new RustBN254(await initRustBN());
 
-const word = (value: bigint | number): string => toBeHex(value, 32);
+export const packed = (words: (bigint | number)[]): string => concat(words.map((word) => toBeHex(word, 32)));
 
-/** The one ABI encoding of verifyProof(proof, instances). */
-export function calldata(proof: string, words: bigint[]): Uint8Array {
-  const length = proof.length / 2 - 1;
-  return getBytes(concat([SELECTOR, word(64), word(96 + length), word(length), proof, word(words.length), ...words.map(word)]));
-}
-
-/** Whether the code answers exactly 32 bytes that are 1, statically and under the gas cap. */
-export async function accepts(
-  code: Uint8Array, revision: string, verifier: string, gas: number, input: Uint8Array,
-): Promise<boolean> {
+/** Whether the code answers exactly 32 bytes that are 1, in a static call under the rule's gas cap. */
+export async function accepts(code: Uint8Array, revision: string, rule: any, proof: string, words: bigint[]) {
   const hardfork = REVISIONS[revision];
-  if (hardfork === undefined) throw new Refusal("V7-revision", revision);
+  need(hardfork !== undefined, "V7-revision", revision);
+  const length = proof.length / 2 - 1;
+  const data = getBytes(concat(
+    ["0x1e8e1e13", packed([64, 96 + length, length]), proof, packed([words.length, ...words])]));
+  need(data.length <= 2 ** 18, "V7-size");
   const evm = await createEVM({ common: new Common({ chain: Mainnet, hardfork }), bn254: curve });
-  const to = createAddressFromString(verifier);
+  const to = createAddressFromString(rule.verifier);
   await evm.stateManager.putCode(to, code);
-  const { execResult } = await evm.runCall({ to, data: input, gasLimit: BigInt(gas), isStatic: true });
-  return execResult.exceptionError === undefined && hexlify(execResult.returnValue) === word(1);
+  const { execResult } = await evm.runCall({ to, data, gasLimit: BigInt(rule.gas_cap), isStatic: true });
+  return execResult.exceptionError === undefined && hexlify(execResult.returnValue) === packed([1]);
 }

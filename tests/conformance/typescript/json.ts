@@ -1,54 +1,40 @@
 // The one encoding of a value: docs/spec/manifest.md, "Canonical JSON". Nothing here knows a type of opgate.
 
 import canonicalize from "canonicalize";
+import { sha256, toUtf8Bytes } from "ethers";
 
-/** What a step found wrong; the message is for people. */
-export class Refusal extends Error {
-  readonly code: string;
-  constructor(code: string, why = "") {
-    super(`${code}: ${why}`);
-    this.code = code;
-  }
+/** What a step found wrong: the message is its code, the cause is for people. */
+export class Refusal extends Error {}
+
+export function need(holds: boolean, code: string, cause?: unknown): asserts holds {
+  if (!holds) throw new Refusal(code, { cause });
 }
 
-const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?|-?\d[-+.\deE]*/g;
+export const digest = (value: unknown): string => sha256(toUtf8Bytes(canonicalize(value)!));
+
+const STRINGS = /"[^"\\]*(?:\\.[^"\\]*)*"/gs;
 
 /** The value that canonical bytes hold; any other bytes are refused with a code of step 0. */
 export function parse(bytes: Uint8Array): unknown {
-  if (depth(bytes) > 16) throw new Refusal("V0-depth");
+  // strings gone, what is left is brackets, colons and numbers: enough to count before anything is parsed
+  const rest = Buffer.from(bytes).toString("latin1").replace(STRINGS, "");
+  let depth = 0;
+  for (const [bracket] of rest.matchAll(/[[{}\]]/g)) need((depth += /[[{]/.test(bracket) ? 1 : -1) <= 16, "V0-depth");
   let text: string, value: unknown, canonical: string;
+  let names = -1; // in objects that the parser made; it shows the root as a property too
   try {
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-    value = JSON.parse(text);
+    value = JSON.parse(text, function (this: unknown, _name, each: unknown) {
+      if (!Array.isArray(this)) names++;
+      return each;
+    });
     canonical = canonicalize(value)!;
-  } catch (error) {
-    throw new Refusal("V0-json", String(error));
+  } catch (cause) {
+    throw new Refusal("V0-json", { cause });
   }
-  let names = 0;
-  for (const [token, colon] of text.matchAll(TOKEN)) {
-    if (colon) names++;
-    if (token[0] !== '"' && (/[.eE]/.test(token) || !Number.isSafeInteger(Number(token)))) throw new Refusal("V0-json", token);
-  }
-  if (names !== countNames(value)) throw new Refusal("V0-json", "a name twice");
-  if (canonical !== text) throw new Refusal("V0-canonical");
+  need(names === rest.split(":").length - 1, "V0-json", "a name twice");
+  const numbers = rest.match(/-?\d[-+.\deE]*/g) ?? [];
+  need(numbers.every((each) => /^-?\d+$/.test(each) && Number.isSafeInteger(Number(each))), "V0-json", "a number");
+  need(canonical === text, "V0-canonical");
   return value;
-}
-
-/** How deep brackets outside strings nest, without parsing what a parser could choke on. */
-function depth(bytes: Uint8Array): number {
-  let now = 0, most = 0, quoted = false;
-  for (let at = 0; at < bytes.length; at++) {
-    const byte = bytes[at];
-    if (quoted && byte === 0x5c) at++;
-    else if (byte === 0x22) quoted = !quoted;
-    else if (!quoted && (byte === 0x7b || byte === 0x5b)) most = Math.max(most, ++now);
-    else if (!quoted && (byte === 0x7d || byte === 0x5d)) now--;
-  }
-  return most;
-}
-
-function countNames(value: unknown): number {
-  if (value === null || typeof value !== "object") return 0;
-  const own = Array.isArray(value) ? 0 : Object.keys(value).length;
-  return Object.values(value).reduce((sum: number, each) => sum + countNames(each), own);
 }

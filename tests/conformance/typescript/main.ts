@@ -5,19 +5,19 @@ import { parseArgs } from "node:util";
 import { verify } from "./verify.ts";
 
 const EXIT = { VALID: 0, INVALID: 1, USAGE: 2, UNDECIDED: 3 };
-const { positionals: [command, bundle], values } = parseArgs({
+const { positionals: [command, bundle], values: { circuits, policy } } = parseArgs({
   allowPositionals: true, options: { circuits: { type: "string" }, policy: { type: "string" } },
 });
 if (command === "serve") {
   for await (const line of createInterface({ input: process.stdin })) {
-    const asked = JSON.parse(line) as { id: string; bundle: string; circuits: string; policy: string };
+    const asked = JSON.parse(line);
     console.log(JSON.stringify({ id: asked.id, ...(await verify(asked.bundle, asked.circuits, asked.policy)) }));
   }
-} else if (command === "verify" && bundle && values.circuits && values.policy) {
-  const verdict = await verify(bundle, values.circuits, values.policy);
+} else if (command === "verify" && bundle && circuits && policy) {
+  const verdict = await verify(bundle, circuits, policy);
   console.log(JSON.stringify(verdict));
   process.exitCode = EXIT[verdict.outcome];
 } else {
   console.error("usage: main.ts verify BUNDLE --circuits DIR --policy FILE | main.ts serve");
-  process.exitCode = 2;
+  process.exitCode = EXIT.USAGE;
 }
