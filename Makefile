@@ -45,9 +45,9 @@ MINUTES ?= 1
 fuzz: setup ## Fuzz every parser and verify, guided by coverage: make fuzz MINUTES=10 (for each target)
 	$(BIN)/python -m tests.fuzz.run --minutes $(MINUTES)
 
-mutation: setup ## Change the verifier's checks one at a time: which change does no test notice? (hours)
+mutation: setup ## Change the checks of the verifier one at a time: which change does no test notice? (hours)
 	$(BIN)/mutmut run --max-children $$(nproc)
-	$(BIN)/mutmut results
+	$(BIN)/python -m tests.mutation.report
 
 lint: setup ## ruff, mypy, import rules, lock files and compiled contracts
 	$(BIN)/ruff check .
