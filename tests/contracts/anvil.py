@@ -135,11 +135,11 @@ class AnvilWorld(World):
 
 
 @contextmanager
-def anvil(chain_id: int = BASE, timestamp: int = NOW) -> Iterator[int]:
-    """The port of a fresh anvil under Prague's rules, whose clock starts at a fixed time."""
+def anvil(chain_id: int = BASE, timestamp: int = NOW, *more: str) -> Iterator[int]:
+    """The port of a fresh anvil under Prague's rules, whose clock starts at a fixed time; `more` are options of it."""
     port = free_port()
     options = ("--chain-id", str(chain_id), "--timestamp", str(timestamp), "--hardfork", "prague", "--order", "fifo")
-    process = start_anvil(port, *options, "--gas-limit", "60000000")
+    process = start_anvil(port, *options, "--gas-limit", "60000000", *more)
     try:
         yield port
     finally:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from eth_account import Account
 
-from tests.contracts.anvil import AnvilWorld, anvil
-from tests.contracts.conftest import AMOUNT, PARTIES, keccak256
+from tests.contracts.anvil import BASE, GAS, AnvilWorld, anvil
+from tests.contracts.conftest import AMOUNT, NOW, PARTIES, keccak256
 from tests.contracts.zoo import permit2
+from workers.dev.rpc import ask
 
 if TYPE_CHECKING:
     from tests.contracts.conftest import Sent
@@ -120,13 +121,50 @@ def _batches(world: AnvilWorld) -> dict[str, int]:
     return found
 
 
+def release_by_parts(world: AnvilWorld) -> dict[str, int]:
+    """Where the gas of `release` goes, by the trace of its transaction; the sum is the snapshot's figure.
+
+    Needs an anvil with ``--steps-tracing``. What a call costs is all that is gone when its caller's next step begins.
+    """
+    assert world.fund(world.terms(salt=b"\xba" * 32)).reason is None, "the other money that the escrow holds"
+    terms, _ = world.funded(), world.funded(salt=b"\x01" * 32, payee="0x" + "9e" * 20)
+    used = _good(world.send("release", terms, SHOWN, world.release_sig(terms, SHOWN)))
+    trace = ask(world.port, "debug_traceTransaction", world.last["transactionHash"], {"disableStorage": True})
+    steps = [step for step in trace["structLogs"] if step["depth"] == 1]
+    parts = {"transaction and calldata": GAS - steps[0]["gas"], **dict.fromkeys(_PARTS.values(), 0)}
+    after = [step["gas"] for step in steps[1:]] + [GAS - used]
+    for step, left in zip(steps, after, strict=True):
+        parts[_PARTS.get(_part(step), _PARTS[""])] += step["gas"] - left
+    return parts
+
+
+_PARTS = {
+    "CALL": "the token's transfer",
+    "STATICCALL": "four reads of balances, the first of which finds the token and both balances cold",
+    "SLOAD": "the job's state, cold",
+    "SSTORE": "the job's state, cold",
+    "STATICCALL 0x1": "ecrecover",
+    "LOG3": "`Released`",
+    "TLOAD": "the lock, in transient storage",
+    "TSTORE": "the lock, in transient storage",
+    "": "the rest: decoding, digests, checks, memory",
+}
+
+
+def _part(step: dict[str, Any]) -> str:
+    op = str(step["op"])
+    return f"{op} 0x1" if op == "STATICCALL" and int(step["stack"][-2], 16) == 1 else op
+
+
 def main() -> None:
-    """Write the snapshot anew and print it."""
+    """Write the snapshot anew and print it, and where the gas of a release goes."""
     parties = {name: Account.from_key(keccak256(name.encode())) for name in PARTIES}
     with anvil() as port:
         found = measure(AnvilWorld(port, parties))
     SNAPSHOT.write_text(json.dumps(found, indent=2) + "\n")
-    sys.stdout.write("".join(f"{name:<45}{gas:>10,}\n" for name, gas in found.items()))
+    with anvil(BASE, NOW, "--steps-tracing") as port:
+        parts = release_by_parts(AnvilWorld(port, parties))
+    sys.stdout.write("".join(f"{name:<90}{gas:>10,}\n" for name, gas in (found | parts).items()))
 
 
 if __name__ == "__main__":

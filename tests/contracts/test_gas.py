@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contracts.anvil import AnvilWorld, anvil
-from tests.contracts.gas import SNAPSHOT, measure
+from tests.contracts.anvil import BASE, AnvilWorld, anvil
+from tests.contracts.conftest import NOW
+from tests.contracts.gas import SNAPSHOT, measure, release_by_parts
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -64,3 +65,15 @@ def test_a_job_of_a_batch_costs_less_the_larger_the_batch(snapshot: dict[str, in
 def test_the_page_says_what_was_measured(snapshot: dict[str, int]) -> None:
     rows = dict(re.findall(r"^\| `([^`]+)` \| ([0-9,]+) \| .*\|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
     assert {name: int(gas.replace(",", "")) for name, gas in rows.items()} == snapshot
+
+
+@pytest.mark.enable_socket
+def test_the_page_says_where_the_gas_of_a_release_goes(
+    parties: dict[str, LocalAccount], snapshot: dict[str, int]
+) -> None:
+    section = PAGE.read_text(encoding="utf-8").split("## Where the gas")[1]
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([0-9,]+) \|$", section, re.MULTILINE))
+    with anvil(BASE, NOW, "--steps-tracing") as port:
+        parts = release_by_parts(AnvilWorld(port, parties))
+    assert {name: int(gas.replace(",", "")) for name, gas in rows.items()} == parts
+    assert sum(parts.values()) == snapshot["release"]
