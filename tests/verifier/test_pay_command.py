@@ -18,12 +18,14 @@ from verifier.cli import pay, waiting
 from verifier.cli.root import run
 from verifier.errors import EXIT_DONE, EXIT_REFUSED, EXIT_USAGE, UndecidedError
 from verifier.payer.history import Step
+from verifier.statement import canonical
 from verifier.statement.terms import SignedTerms
 
 if TYPE_CHECKING:
     from verifier.statement.scalars import Bytes32
 
-BASE = read_base(Path(__file__).resolve().parents[1] / "vectors" / "base")
+VECTORS = Path(__file__).resolve().parents[1] / "vectors" / "base"
+BASE = read_base(VECTORS)
 
 
 class SayingProvider:
@@ -149,3 +151,15 @@ def test_a_refusal_in_a_step_keeps_its_code(quiet: bool) -> None:
         step({}, "quote", ""),
     ):
         raise UndecidedError("W-answer", "junk")
+
+
+def test_terms_are_judged_without_a_chain_or_a_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What stands between a payer and a signature must run anywhere: `opgate pay check TERMS --policy FILE`."""
+    base = tmp_path / "base"
+    signed = SignedTerms(terms=BASE.job.terms, domain=BASE.job.domain)
+    (tmp_path / "terms.json").write_bytes(canonical.encode(signed))
+    (tmp_path / "policy.json").write_bytes(canonical.encode(BASE.policy))
+    given = ["pay", "--home", str(base), "check", str(tmp_path / "terms.json"), "--circuits", str(VECTORS / "circuits")]
+    assert run([*given, "--policy", str(tmp_path / "policy.json"), "--json"]) == EXIT_DONE
+    assert json.loads(capsys.readouterr().out)["outcome"] == "VALID"
+    assert not base.exists()

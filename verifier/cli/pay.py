@@ -45,7 +45,7 @@ from verifier.files import read_regular, write_atomic
 from verifier.payer.history import describe, history
 from verifier.payer.inputs import read_input
 from verifier.payer.provider import Provider
-from verifier.payer.setup import PayerSettings, held_circuit, open_payer
+from verifier.payer.setup import PayerSettings, dev_rpc, held_circuit, open_payer
 from verifier.payment.gate import Limits
 from verifier.statement import canonical
 from verifier.statement.terms import SignedTerms
@@ -76,8 +76,9 @@ class Context:
 
     @contextmanager
     def payer(self) -> Iterator[Payer]:
-        """Open the payer for one command."""
-        with open_payer(self.settings, self.limits) as payer:
+        """Open the payer for one command; the first moment at which a chain is needed."""
+        rpc_url = self.settings.rpc_url or dev_rpc(self.settings.home)
+        with open_payer(self.settings._replace(rpc_url=rpc_url), self.limits) as payer:
             yield payer
 
 
@@ -97,11 +98,6 @@ def pay(
     finalized: Finalized = False,
 ) -> None:
     """Buy a proved inference, step by step or at once."""
-    network = home / "dev" / "network.json"
-    if not rpc_url and network.is_file():
-        rpc_url = _dev_rpc(network)
-    if not rpc_url:
-        raise UsageError("U-rpc", "no chain is named", do="Set OPGATE_RPC_URL, or start opgate dev in this home")
     folder = home / "payer"
     settings = PayerSettings(
         home=home,
@@ -140,14 +136,18 @@ def check(
     circuit: Annotated[str, typer.Option("--circuit", help="The circuit's id, or its beginning.")] = "",
     input_file: Annotated[Path | None, typer.Option("--input", exists=True, help="Numbers to run.")] = None,
     seconds: Seconds = 0,
+    policy: Annotated[Path | None, typer.Option(help="As before the word `check`.")] = None,
+    circuits: Annotated[Path | None, typer.Option(help="As before the word `check`.")] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
     """Draft terms for a quote and an input and judge them by the policy; prints the job's id. Nothing is signed yet.
 
-    With a file of terms, judge those and keep nothing.
+    With a file of terms, judge those and keep nothing; no chain and no key is needed. Exit as `opgate verify`.
     """
     shared: Context = context.obj
+    before = shared.settings
+    shared.settings = before._replace(policy=policy or before.policy, circuits=circuits or before.circuits)
     if terms is not None:
         _judge_terms(shared, terms, as_json=as_json)
         return
@@ -395,16 +395,6 @@ def _state_name(payer: Payer, job: PayerJob) -> str:
         if error.code != "E-other-escrow":
             raise
         return "ELSEWHERE"
-
-
-def _dev_rpc(network: Path) -> str:
-    """The node's URL that `opgate dev` wrote; UsageError where its file cannot be read."""
-    try:
-        return str(json.loads(read_regular(network, limit=1 << 16))["rpc"])
-    except (OpgateError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(
-            "U-rpc", "opgate dev's file cannot be read", where=str(network), found=str(error)[:200], do="--rpc-url URL"
-        ) from error
 
 
 def _warn_of_one_key(quote: Quote) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from verifier.archive.keyfile import load_or_create_signing_key
 from verifier.archive.log import Archive
 from verifier.circuit import Circuit, find_circuit
-from verifier.errors import EscrowError, UsageError
+from verifier.errors import EscrowError, OpgateError, UsageError
+from verifier.files import read_regular
 from verifier.payer.purchase import Payer
 from verifier.payment.chain import Chain
 from verifier.payment.escrow import Escrow
@@ -108,3 +110,20 @@ def held_circuit(settings: PayerSettings, name: str) -> Circuit:
             found=name,
         )
     return find_circuit(settings.circuits, Bytes32.from_json(fitting[0]))
+
+
+def dev_rpc(home: Path) -> str:
+    """The URL of the node that `opgate dev` started in this home.
+
+    Raises:
+        UsageError: U-rpc where there is none, or its file cannot be read.
+    """
+    network = home / "dev" / "network.json"
+    if not network.is_file():
+        raise UsageError("U-rpc", "no chain is named", do="Set OPGATE_RPC_URL, or start opgate dev in this home")
+    try:
+        return str(json.loads(read_regular(network, limit=1 << 16))["rpc"])
+    except (OpgateError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UsageError(
+            "U-rpc", "opgate dev's file cannot be read", where=str(network), found=str(error)[:200], do="--rpc-url URL"
+        ) from error
