@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 
 from tests.conformance.vectors import Vector, vectors
 from tests.verifier.said import MESSAGES, said
+from verifier.judge import Judge
 
 
 class RememberingEVM:
@@ -63,9 +65,10 @@ def scratch() -> Path:
 
 @functools.cache
 def ordered() -> tuple[Vector, ...]:
-    """One vector of each code, then the passing ones, then all others."""
+    """One vector of each refusal in its own words, then the passing ones, then all others."""
     known = vectors(scratch())
-    first = {vector.code: vector for vector in reversed(known)}.values()
+    forms = {re.sub(r"[0-9a-f]{8,}|\d+", "", f"{each.code} {words().get(each.name)}"): each for each in known}
+    first = forms.values()
     return (*first, *sorted((each for each in known if each not in first), key=lambda vector: not vector.passing))
 
 
@@ -77,7 +80,8 @@ def words() -> dict[str, str]:
 
 def test_every_vector(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pyrevm, "EVM", RememberingEVM)
+    judges: dict[tuple[Path, Path], Judge] = {}
     for vector in ordered():
-        outcome, code, message = said(vector, scratch())
+        outcome, code, message = said(vector, scratch(), judges)
         assert (vector.name, outcome, code) == (vector.name, vector.outcome, vector.code)
         assert message == words().get(vector.name, message)

@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 from tests.conformance.vectors import ROOT, Vector, vectors
-from verifier.cli.verify import verdict_of
 from verifier.errors import OpgateError
+from verifier.judge import Judge
 from verifier.policy import Policy
 
 MESSAGES = Path(__file__).with_name("messages.json")
@@ -19,13 +19,20 @@ _COMPARED = 160
 """Characters of a message that are kept: it names paths, and its end is cut off where they are long."""
 
 
-def said(vector: Vector, scratch: Path) -> tuple[str, str | None, str]:
-    """Outcome, code and words: a policy that cannot be read is the reader's own fault, and no verdict."""
+def said(
+    vector: Vector, scratch: Path, judges: dict[tuple[Path, Path], Judge] | None = None
+) -> tuple[str, str | None, str]:
+    """Outcome, code and words: a policy that cannot be read is the reader's own fault, and no verdict.
+
+    `judges` keeps those that were made, by circuits and policy, for whoever asks about all vectors many times.
+    """
+    kept = judges if judges is not None else {}
     try:
-        policy = Policy.load(vector.policy)
+        judge = kept.get((vector.circuits, vector.policy)) or Judge(vector.circuits, Policy.load(vector.policy))
     except OpgateError as error:
         return "USAGE", error.code, _anywhere(str(error), scratch)
-    verdict = verdict_of(vector.bundle, vector.circuits, policy)
+    kept[vector.circuits, vector.policy] = judge
+    verdict = judge.judge(vector.bundle).verdict
     words = verdict.message or "; ".join(verdict.shown + verdict.not_shown)
     return verdict.outcome, verdict.code, _anywhere(words, scratch)
 

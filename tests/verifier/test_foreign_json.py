@@ -99,7 +99,7 @@ def test_sixteen_levels_are_taken_and_strings_do_not_count() -> None:
 
 
 _ANY_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=6),
+    st.none() | st.booleans() | st.integers(-(2**53) - 1, 2**53 + 1) | st.text(max_size=6),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
     max_leaves=20,
 )

@@ -179,3 +179,14 @@ def test_check_says_all_of_it_in_words(tmp_path: Path, capsys: pytest.CaptureFix
     value = json.loads(capsys.readouterr().out)
     assert value["digest"] == str(Policy.load(file).digest)
     assert canonical.from_builtins(Policy, value["policy"], where="test") == Policy.load(file)
+
+
+def test_what_is_no_toml_says_where_and_why() -> None:
+    with pytest.raises(VerifierError) as caught:
+        Policy.from_toml("=")
+    assert caught.value.code == "V0-policy"
+    assert str(caught.value).startswith("V0-policy: the policy is no TOML (where policy; found Invalid statement")
+    with pytest.raises(VerifierError, match=r"\(where mine\.toml; found "):
+        Policy.from_toml("circuits = 3", where="mine.toml")
+    with pytest.raises(VerifierError, match=r"\(where policy; found "):
+        Policy.from_toml("circuits = 3")

@@ -13,10 +13,13 @@ import pytest
 from eth_account.messages import encode_typed_data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.vectors.cases import read_base
 from verifier.bundles import parse_bundle
 from verifier.errors import VerifierError
+from verifier.evm import signed_by
+from verifier.instances import claimed_words
 from verifier.keccak import keccak256
 from verifier.policy import ANY, Policy
 from verifier.statement import canonical
@@ -380,3 +383,18 @@ def test_any_bytes_are_a_value_or_an_error_of_ours(raw: bytes) -> None:
     except VerifierError:
         return
     assert canonical.encode(value) == raw
+
+
+def test_a_measure_is_the_nearest_of_so_many_digits() -> None:
+    assert Measure.of(0.12345649) == "0.123456"
+    assert Measure.of(0.12345651) == "0.123457"
+    assert Measure.of(2.0, 3) == "2"
+
+
+def test_the_delivery_of_a_bundle_is_signed_over_its_own_proof_and_receipt() -> None:
+    job = BASE.job
+    message = job.delivery_message(keccak256(claimed_words(job)))
+    assert job.delivery is not None
+    assert signed_by(job.terms.provider, message.digest(job.domain), job.delivery)
+    for other in (replace(job, proof=BASE.other_job.proof), replace(job, receipt=BASE.other_job.receipt)):
+        assert other.delivery_message(keccak256(claimed_words(job))) != message

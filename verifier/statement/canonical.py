@@ -19,6 +19,7 @@ from verifier.statement.scalars import Bytes32, Scalar
 MAX_BYTES = 4 << 20
 MAX_DEPTH = 16
 _MAX_NUMBER_DIGITS = 16
+_MAX_NUMBER = 2**53 - 1
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
@@ -139,7 +140,7 @@ def _refuse_number(text: str) -> NoReturn:
 
 
 def _small_int(text: str) -> int:
-    if len(text) > _MAX_NUMBER_DIGITS + 1:
+    if len(text) > _MAX_NUMBER_DIGITS + 1 or abs(int(text)) > _MAX_NUMBER:
         raise ValueError("a number beyond 2^53: such values are decimal strings")
     return int(text)
 
