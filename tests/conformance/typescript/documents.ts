@@ -58,10 +58,13 @@ const BESIDES: { [struct: string]: (value: Document) => boolean } = {
   },
 };
 
+const named = z.custom<Document>((value) => // z.record would let a name `__proto__` pass
+  Object.keys(value ?? {}).every((name) => /^(\*|0x[\da-f]{64})$/.test(name)));
+
 function schema(kind: string): z.ZodType {
   if (kind.startsWith('"')) return z.literal(JSON.parse(kind));
   if (kind.endsWith("[]")) return z.array(schema(kind.slice(0, -2)));
-  if (kind.startsWith("{")) return z.record(form(/^(\*|0x[\da-f]{64})$/), schema(kind.slice(1, -1)));
+  if (kind.startsWith("{")) return named.pipe(z.record(z.string(), schema(kind.slice(1, -1))));
   if (CHOICES.has(kind)) return z.union(CHOICES.get(kind)!.map(schema));
   if (!STRUCTS.has(kind)) return SCALARS[kind]!;
   const fields = STRUCTS.get(kind)!.map(([name, optional, inner, otherwise]) => {

@@ -7,16 +7,15 @@ import { concat, getBytes, hexlify, toBeHex } from "ethers";
 import { initRustBN } from "rustbn-wasm";
 import { need } from "./json.ts";
 
-const REVISIONS: { [name: string]: Hardfork } = {
-  SHANGHAI: Hardfork.Shanghai, CANCUN: Hardfork.Cancun, PRAGUE: Hardfork.Prague,
-};
+const REVISIONS = new Map(
+  [["SHANGHAI", Hardfork.Shanghai], ["CANCUN", Hardfork.Cancun], ["PRAGUE", Hardfork.Prague]]);
 const curve = new RustBN254(await initRustBN());
 
 export const packed = (words: (bigint | number)[]): string => concat(words.map((word) => toBeHex(word, 32)));
 
 /** Whether the code answers exactly 32 bytes that are 1, in a static call under the rule's gas cap. */
 export async function accepts(code: Uint8Array, revision: string, rule: any, proof: string, words: bigint[]) {
-  const hardfork = REVISIONS[revision];
+  const hardfork = REVISIONS.get(revision);
   need(hardfork !== undefined, "V7-revision", revision);
   const length = proof.length / 2 - 1;
   const data = getBytes(concat(
