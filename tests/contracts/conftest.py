@@ -131,6 +131,7 @@ class World:
         self.payer, self.provider, self.payee, self.stranger, self.owner = (
             parties[name].address for name in ("payer", "provider", "payee", "stranger", "owner")
         )
+        self._verbs: dict[tuple[str, str], tuple[bytes, list[str]]] = {}
         self._events = {
             keccak256(f"{entry['name']}({','.join(abi_type(i) for i in entry['inputs'])})".encode()): entry
             for contract in (escrow, token)
@@ -330,11 +331,17 @@ class World:
 
     def payload(self, verb: str, *arguments: Any, to: Any = None) -> bytes:
         """The calldata of a verb; the lengths of its bytes are not checked, as a hostile caller's are not."""
-        contract = self.escrow if to is None else to
-        entry = next(e for e in contract.abi if e.get("name") == verb and e["type"] == "function")
-        kinds = [abi_type(item) for item in entry["inputs"]]
-        selector = keccak256(f"{verb}({','.join(kinds)})".encode())[:4]
+        selector, kinds = self.kinds(verb, to)
         return selector + eth_abi.encode(kinds, [plain(argument) for argument in arguments])
+
+    def kinds(self, verb: str, to: Any = None) -> tuple[bytes, list[str]]:
+        """The selector of a verb and the types of its arguments."""
+        contract = self.escrow if to is None else to
+        if (contract.address, verb) not in self._verbs:
+            entry = next(e for e in contract.abi if e.get("name") == verb and e["type"] == "function")
+            kinds = [abi_type(item) for item in entry["inputs"]]
+            self._verbs[contract.address, verb] = keccak256(f"{verb}({','.join(kinds)})".encode())[:4], kinds
+        return self._verbs[contract.address, verb]
 
     def send_raw(self, contract: Any, payload: bytes, by: str | None = None, gas: int = 20_000_000) -> Sent:
         computation = boa.env.execute_code(

@@ -92,19 +92,18 @@ BUGS = (
     Bug(
         "one item blocks its batch",
         "escrow.vy",
-        "max_outsize=MAX_REASON, revert_on_failure=False",
-        "max_outsize=MAX_REASON, revert_on_failure=True",
+        "    if not ok:\n        log Skipped",
+        "    assert ok\n    if not ok:\n        log Skipped",
     ),
     Bug("the payee is not under job_id", "job_terms.vy", "            terms.payee,\n", "            terms.provider,\n"),
 )
 FIVE = BUGS[:5]
 
 
-def planted(bug: Bug | None) -> tuple[bytes, list[dict[str, Any]]]:
+def planted(bug: Bug) -> tuple[bytes, list[dict[str, Any]]]:
     """Creation code and ABI of the escrow with a bug."""
     sources = read_sources(FOLDER, "escrow")
-    if bug is not None:
-        assert sources[bug.file].count(bug.old) == bug.times, bug.name
-        sources[bug.file] = sources[bug.file].replace(bug.old, bug.new)
-    built = canonical.decode(artifacts.Artifact, compile_contract("escrow", sources), where=bug.name if bug else "")
+    assert sources[bug.file].count(bug.old) == bug.times, bug.name
+    sources[bug.file] = sources[bug.file].replace(bug.old, bug.new)
+    built = canonical.decode(artifacts.Artifact, compile_contract("escrow", sources), where=bug.name)
     return bytes(built.bytecode), built.abi

@@ -26,7 +26,7 @@ from tests.contracts.conftest import (
     keccak256,
     word,
 )
-from tests.contracts.revm import Built, Contract, RevmWorld
+from tests.contracts.revm import Built, Contract, RevmWorld, shipped
 from tests.contracts.test_digests import own_form
 from tests.contracts.zoo import permit2
 from verifier.bundles import read_bundle
@@ -74,11 +74,6 @@ TERMS = st.fixed_dictionaries(
     | {"amount": WORDS, "circuit_id": HASHES, "rule": RULES, "input_commitment": HASHES}
     | {"fund_by": TIMES, "deadline": TIMES, "salt": HASHES}
 ).map(lambda drawn: {name: drawn[name] for name, _ in TERMS_FIELDS})
-
-
-def shipped(name: artifacts.ContractName) -> Built:
-    artifact = artifacts.load(name)
-    return bytes(artifact.bytecode), artifact.abi
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,7 @@ def approve(spender: address, amount: uint256) -> bool:
 
 @external
 def permit(owner: address, spender: address, amount: uint256, deadline: uint256, v: uint8, r: bytes32, s: bytes32):
+    assert self.mode != "no-permit", "no permit"
     if self.mode == "reenter":
         self._reenter()
     self.allowance[owner][spender] = amount
