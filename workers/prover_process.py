@@ -132,8 +132,13 @@ def _refusal(result: Path, status: int, stderr: bytes) -> ServiceError:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """No URL, token or key reaches the prover by its environment; what it needs is in its request."""
+    """No URL, token or key reaches the prover by its environment; what it needs is in its request.
+
+    The home does, absolute: a receipt names the bench whose constants are kept there.
+    """
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV") if name in os.environ}
+    if "OPGATE_HOME" in os.environ:
+        kept["OPGATE_HOME"] = os.path.abspath(os.environ["OPGATE_HOME"])  # noqa: PTH100 - a symbolic link stays one
     return kept | {"HOME": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
 
 
