@@ -56,6 +56,8 @@ def test_the_invariants_hold(zoo: dict[str, Built], parties: dict[str, LocalAcco
     """Each verb must have succeeded and been refused, or the run showed less than it says."""
     machine = machine_on(zoo, parties)
     run(machine, 10_000 // STEPS + 60 if LONG else 60)
+    calls = sum(machine.outcomes.values())
+    print(f"{machine.steps} steps, {calls} calls judged: {sorted(machine.outcomes.items())}")  # noqa: T201 - pytest -s
     assert machine.steps >= (10_000 if LONG else 1_000)
     verbs = {"fund", "fund_with_permit2", "fund_many", "release", "release_many", "release_by_proof"}
     verbs |= {"decline", "reclaim", "cancel"}
