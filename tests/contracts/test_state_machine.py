@@ -59,8 +59,8 @@ def test_the_invariants_hold(zoo: dict[str, Built], parties: dict[str, LocalAcco
     calls = sum(machine.outcomes.values())
     print(f"{machine.steps} steps, {calls} calls judged: {sorted(machine.outcomes.items())}")  # noqa: T201 - pytest -s
     assert machine.steps >= (10_000 if LONG else 1_000)
-    verbs = {"fund", "fund_with_permit2", "fund_many", "release", "release_many", "release_by_proof"}
-    verbs |= {"decline", "reclaim", "cancel"}
+    verbs = {"fund", "fund_with_permit", "fund_with_permit2", "fund_many", "decline", "reclaim", "cancel"}
+    verbs |= {"release", "release_many", "release_by_proof"}
     missing = {f"{verb} {end}" for verb in verbs for end in ("done", "refused")} - set(machine.outcomes)
     assert not missing, sorted(machine.outcomes.items())
 
