@@ -22,6 +22,9 @@ MAX_SHARE = 0.05
 """Largest error that is accepted, as a share of the span of the model's outputs."""
 MIN_AGREEMENT = 0.9
 """Least share of samples with the model's own argmax that is accepted, where an output has several values."""
+TIE_SHARE = 1e-4
+"""Of the outputs' span: two of the model's own outputs nearer than that, a tenth of the least error that a build asks
+for, are a tie, and which of them a circuit puts first says nothing of its faithfulness."""
 _DIGITS = 9
 
 
@@ -35,7 +38,8 @@ class Floats(Protocol):
 class Fidelity(NamedTuple):
     """Errors in the outputs' own unit, and the share of samples with equal argmax.
 
-    `span` is that of all of the model's outputs, or their magnitude where there is only one value.
+    `span` is that of all of the model's outputs, or their magnitude where there is only one value. `ties` counts the
+    samples with another argmax that the model itself puts within a tie of its own; the agreement does not count them.
     """
 
     samples: int
@@ -44,6 +48,12 @@ class Fidelity(NamedTuple):
     agreement: float
     span: float
     worst: int
+    ties: int = 0
+
+    @property
+    def ranked(self) -> float:
+        """The share of samples with equal argmax or a tie of the model's own: what a goal asks of."""
+        return self.agreement + self.ties / self.samples
 
 
 def compare(witnesses: Sequence[Witness], floats: Sequence[tuple[Array, ...]], scales: Sequence[int]) -> Fidelity:
@@ -53,7 +63,7 @@ def compare(witnesses: Sequence[Witness], floats: Sequence[tuple[Array, ...]], s
         CircuitError: C-shape where the circuit has other outputs than the model, C-not-finite where the model gives NaN
             or an infinity, which no circuit can.
     """
-    errors, means, agreed, flat = [], [], [], []
+    errors, means, behind, flat = [], [], [], []
     for index, (witness, outputs) in enumerate(zip(witnesses, floats, strict=True)):
         sizes = [output.size for output in outputs]
         found = [len(tensor) for tensor in witness.outputs]
@@ -71,23 +81,31 @@ def compare(witnesses: Sequence[Witness], floats: Sequence[tuple[Array, ...]], s
         gaps = np.concatenate([np.abs(a - b) for a, b in zip(got, wanted, strict=True)])
         errors.append(float(gaps.max()))
         means.append(float(gaps.mean()))
-        agreed.append(all(int(a.argmax()) == int(b.argmax()) for a, b in zip(got, wanted, strict=True)))
+        # how far the value that the circuit puts first is behind the model's own first; None where they are the same
+        behind.append(
+            max(
+                (float(b.max() - b[a.argmax()]) for a, b in zip(got, wanted, strict=True) if a.argmax() != b.argmax()),
+                default=None,
+            )
+        )
         flat.append(np.concatenate(wanted))
     every = np.stack(flat)
+    span = float(every.max() - every.min()) or float(np.abs(every).max())
     return Fidelity(
         samples=len(errors),
         max_error=max(errors),
         mean_error=sum(means) / len(means),
-        agreement=sum(agreed) / len(agreed),
-        span=float(every.max() - every.min()) or float(np.abs(every).max()),
+        agreement=behind.count(None) / len(behind),
+        span=span,
         worst=int(np.argmax(errors)),
+        ties=sum(gap is not None and gap <= TIE_SHARE * span for gap in behind),
     )
 
 
 def check_faithful(fidelity: Fidelity, *, where: str, ranked: bool = True) -> None:
     """Refuse a circuit that is not the model: C-unfaithful, with the error and the sample where it is largest.
 
-    Where it is `ranked`, the argmax counts too; random inputs have near ties, where it says little.
+    Where it is `ranked`, the argmax counts too, ties apart; random inputs have many, where it says little.
     """
     limit = max(MAX_SHARE * fidelity.span, 1e-6)
     if fidelity.max_error > limit:
@@ -99,13 +117,13 @@ def check_faithful(fidelity: Fidelity, *, where: str, ranked: bool = True) -> No
             found=f"{fidelity.max_error:.3g}",
             do="Some operator is computed differently or too coarsely: raise the scale, or leave it out.",
         )
-    if ranked and fidelity.agreement < MIN_AGREEMENT:
+    if ranked and fidelity.ranked < MIN_AGREEMENT:
         raise CircuitError(
             "C-unfaithful",
             "the circuit ranks the outputs differently from the model",
             where=where,
             expected=f"equal argmax on {MIN_AGREEMENT:.0%} of the samples",
-            found=f"{fidelity.agreement:.1%}",
+            found=f"{fidelity.ranked:.1%}",
             do="Raise the scale.",
         )
 

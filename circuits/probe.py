@@ -29,6 +29,8 @@ MAX_BITS = 96
 """No circuit of ours has a larger bound: 8 legs of 2^20 are not reached by any model that proves in an hour."""
 HEADROOM_BITS = 2
 LEAST_BITS = JOB_LIMB_BITS + 1
+_CACHE = "2"
+"""Of the answers' form: a cache of another one is not read."""
 _PROBE_LOGROWS = 17
 _PROBE_LOOKUP = 1 << 30
 
@@ -211,5 +213,5 @@ class Probes:
 
 def cache_key(model: Model, visibility: Visibility, samples: Sequence[Sample], ezkl_version: str) -> str:
     """What a search's answers depend on: other bytes, samples or another ezkl start another cache."""
-    parts = [model.with_job.hex(), visibility, str(fidelity.samples_sha256(samples)), ezkl_version]
+    parts = [_CACHE, model.with_job.hex(), visibility, str(fidelity.samples_sha256(samples)), ezkl_version]
     return canonical.sha256("\n".join(parts).encode()).hex()

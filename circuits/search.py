@@ -43,7 +43,7 @@ Progress = Callable[[str], None]
 
 
 class Goal(NamedTuple):
-    """What a circuit's outputs must be on the samples: an absolute error and a share of equal argmax.
+    """What a circuit's outputs must be on the samples: an absolute error and a share of equal argmax, ties apart.
 
     `elsewhere` is the largest error on extreme and random inputs in the samples' range.
     """
@@ -54,7 +54,7 @@ class Goal(NamedTuple):
 
     def met_by(self, found: Fidelity, elsewhere: float = 0.0) -> bool:
         """Whether a measurement meets it."""
-        return found.max_error <= self.error and found.agreement >= self.agreement and elsewhere <= self.elsewhere
+        return found.max_error <= self.error and found.ranked >= self.agreement and elsewhere <= self.elsewhere
 
 
 class Candidate(NamedTuple):
@@ -295,7 +295,7 @@ class Search:
         look = self._look(Scales(GREATEST_SCALE, GREATEST_SCALE, multiplier), self._probes.count)
         found = "the circuit takes none of the samples"
         if look is not None:
-            found = f"error {look.fidelity.max_error:.3g}, equal argmax {look.fidelity.agreement:.1%}"
+            found = f"error {look.fidelity.max_error:.3g}, equal argmax {look.fidelity.ranked:.1%}"
         return CircuitError(
             "C-unfaithful",
             "no scale makes the circuit as faithful as asked: some operator is computed differently",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from circuits.build import Built, build
@@ -92,6 +92,38 @@ def test_a_circuit_with_a_lookup_is_faithful(looking_up: Built) -> None:
     assert looking_up.run_args.scale_rebase_multiplier == 1
     assert looking_up.run_args.lookup_min < 0 < looking_up.run_args.lookup_max
     assert float(looking_up.certificate.max_error) < 0.05
+
+
+def test_a_finer_scale_is_found_where_held_out_outputs_lie_near_each_other(
+    tmp_path: Path, srs_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap: samples of the search that are easy to rank, and others whose outputs differ by less than was asked for."""
+    monkeypatch.setattr("circuits.build._MARGINS", (0.8, 0.1))  # fewer, since each takes keys and code
+    weights = np.array([[0.731, 1.031], [-0.417, -0.217], [0.333, 0.233]], np.float32)
+    apart = weights[:, 1] - weights[:, 0]
+    rows = np.random.default_rng(7).uniform(-2, 2, (24, 3))
+    flat = rows - np.outer(rows @ apart / (apart @ apart), apart)
+    wide, near = flat + np.sign(rows[:, :1]) * apart * 2, flat + np.sign(rows[:, :1]) * apart * 0.003
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "near",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    np.savez(tmp_path / "rows.npz", x=np.where(np.arange(24)[:, None] % 2, near, wide).astype(np.float32))
+    steps: list[str] = []
+    built = build(
+        tmp_path / "model.onnx",
+        tmp_path / "rows.npz",
+        store=tmp_path / "circuits",
+        srs_store=srs_store,
+        progress=steps.append,
+    )
+    assert sum(step.startswith("comparing with") for step in steps) > 1, "the samples show nothing"
+    assert float(built.certificate.agreement) == 1.0
 
 
 def test_the_commands_tell_one_story(

@@ -151,6 +151,17 @@ def test_fidelity_counts_error_and_argmax() -> None:
     assert swapped.agreement == 0.0
 
 
+def test_ranks_between_near_equal_outputs_of_the_model_are_ties() -> None:
+    """Trap: a tree ensemble gives equal scores, and which of two equal numbers is first is nobody's statement."""
+    near, far = [(np.array([[0.0, 1.0, 1.00005]]),)], [(np.array([[0.0, 1.0, 1.001]]),)]
+    tied = fidelity.compare([witness_of(0, 5, 4)], near, [2])
+    assert (tied.agreement, tied.ties, tied.ranked) == (0.0, 1, 1.0)
+    changed = fidelity.compare([witness_of(0, 5, 4)], far, [2])
+    assert (changed.agreement, changed.ties, changed.ranked) == (0.0, 0, 0.0)
+    right = fidelity.compare([witness_of(0, 4, 5)], far, [2])
+    assert (right.agreement, right.ties, right.ranked) == (1.0, 0, 1.0)
+
+
 def test_a_circuit_with_other_outputs_is_refused() -> None:
     """Trap: a reshape that ezkl does otherwise gives more or fewer values."""
     with pytest.raises(CircuitError) as caught:
