@@ -46,7 +46,7 @@ fuzz: setup ## Fuzz every parser and verify, guided by coverage: make fuzz MINUT
 	$(BIN)/python -m tests.fuzz.run --minutes $(MINUTES)
 
 mutation: setup ## Change the checks of the verifier one at a time: which change does no test notice? (hours)
-	$(BIN)/mutmut run --max-children $$(nproc)
+	$(BIN)/python -m tests.mutation.run
 	$(BIN)/python -m tests.mutation.report
 
 lint: setup ## ruff, mypy, import rules, lock files and compiled contracts

@@ -1,7 +1,7 @@
-"""What a mutant of the verifier must not survive: every vector in one test, the likeliest to tell first.
+"""What a mutant of the verifier must not survive: every vector in one go, the likeliest to tell first.
 
-`make mutation` runs this for each mutant, in a fork of a process that has the vectors on its disk and the EVM's answers
-in memory. tests/verifier/test_vectors.py has the same vectors as tests of their own, for everybody else.
+The vectors lie on the disk and the EVM's answers in memory of a process whose forks run this (`tests.mutation.run`).
+tests/verifier/test_vectors.py has the same vectors as tests of their own, for everybody else.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pyrevm
-import pytest
 
 from tests.conformance.vectors import Vector, vectors
 from tests.verifier.said import MESSAGES, said
@@ -78,8 +77,9 @@ def words() -> dict[str, str]:
     return dict(json.loads(MESSAGES.read_bytes()))
 
 
-def test_every_vector(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pyrevm, "EVM", RememberingEVM)
+def judge_all() -> None:
+    """AssertionError where anything is said of a vector that was not said before."""
+    vars(pyrevm)["EVM"] = RememberingEVM
     judges: dict[tuple[Path, Path], Judge] = {}
     for vector in ordered():
         outcome, code, message = said(vector, scratch(), judges)
