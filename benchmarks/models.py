@@ -22,13 +22,14 @@ import numpy as np
 import onnx
 
 from benchmarks.tuner import drawn
-from circuits.build import Wishes, build, this_machine
+from circuits.build import Wishes, build
 from circuits.check.preflight import HOUSEKEEPING, check
 from circuits.compile import EZKL_VERSION
 from circuits.ezkl_runner import usable_cores
 from circuits.parsing import parse_model
 from circuits.rebuild import rebuild
 from circuits.samples import read_samples
+from circuits.tuner.timing import this_machine
 from verifier.errors import OpgateError
 
 ROOT = Path(__file__).parents[1]

@@ -22,29 +22,29 @@ from typing import Any
 
 import numpy as np
 
-from circuits import baseline, data_sets, ezkl_runner, fidelity, srs
 from circuits import compile as compiling
-from circuits.build import this_machine, time_one
+from circuits import ezkl_runner, fidelity, srs
 from circuits.compile import EZKL_VERSION, Files
-from circuits.cost import Machine
-from circuits.data_sets import DataSets
 from circuits.ezkl_runner import Limits, Outcome
 from circuits.ezkl_session import Session
 from circuits.float_model import FloatModel
 from circuits.graph import circuit_graph, sample_input
 from circuits.model import Model
 from circuits.parsing import parse_model
-from circuits.probe import Probes
 from circuits.samples import Sample, read_samples
-from circuits.search import Candidate, Goal, Search, describe
-from circuits.search_cache import SearchCache
 from circuits.settings import read_settings
+from circuits.tuner import baseline, data_sets
+from circuits.tuner.cost import Machine
+from circuits.tuner.data_sets import DataSets
+from circuits.tuner.probe import Probes
+from circuits.tuner.search import Candidate, Goal, Search, describe
+from circuits.tuner.search_cache import SearchCache
+from circuits.tuner.timing import near, this_machine, time_proofs
 from verifier.errors import OpgateError
 from verifier.statement.manifest import MAX_CODE_BYTES
 
 SAMPLES = 24
 TURNS = 3
-TIMED = 3
 LIMITS = Limits(wall_seconds=600, threads=ezkl_runner.usable_cores())
 
 
@@ -138,16 +138,11 @@ def our_side(  # noqa: PLR0913, PLR0917 - a model, its samples, a goal and two f
         )
         search = Search(probes, Machine(), visibility="public", goal=goal, target="closable", max_seconds=seconds)
         found = search.run()
-    first = found.candidates[0].seconds(Machine())
-    near: dict[tuple[int, int, int], Candidate] = {}
-    for each in found.candidates:
-        if each.seconds(Machine()) <= 1.2 * first:
-            near.setdefault((each.run_args.logrows, each.run_args.num_inner_cols, each.run_args.decomp_legs), each)
     timed = []
-    for turn, candidate in enumerate(list(near.values())[:TIMED]):
+    for turn, candidate in enumerate(near(found.candidates, Machine())):
         work = folder / f"{name}-timing-{turn}"
-        work.mkdir(mode=0o700)
-        timed.append((time_one(model, candidate.run_args, sets.tuning[0], srs_store, work, LIMITS), turn, candidate))
+        proofs = time_proofs(model, candidate.run_args, sets.tuning[0], srs_store, work, LIMITS)
+        timed.append((proofs.seconds, turn, candidate))
     searched = time.monotonic() - begun
     ordered = [each for _, _, each in sorted(timed)]
     ordered += [each for each in found.candidates if each not in ordered]

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from circuits import ezkl_runner
 from circuits.check.domain import corner, widened
-from circuits.data_sets import DataSets
 from circuits.ezkl_runner import Failure, Limits, Outcome, Witness
 from circuits.ezkl_session import Session
 from circuits.graph import sample_input
 from circuits.model import Tensor
 from circuits.run_arguments import RunArguments
 from circuits.samples import Sample
+from circuits.tuner.data_sets import DataSets
 from verifier.errors import CircuitError
 
 SECONDS = 20.0

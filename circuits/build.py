@@ -6,7 +6,6 @@ not prove, or whose verifier no chain would hold is refused before it is publish
 
 from __future__ import annotations
 
-import platform
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,24 +13,26 @@ from typing import NamedTuple
 
 import numpy as np
 
-from circuits import admission, baseline, compare, data_sets, ezkl_runner, fidelity, registry, srs
+from circuits import admission, compare, ezkl_runner, fidelity, registry, srs
 from circuits import compile as compiling
-from circuits.baseline import Baseline
 from circuits.check.reading import read_with_samples
 from circuits.compile import EZKL_VERSION, Compiled
-from circuits.cost import Machine
-from circuits.data_sets import DataSets
 from circuits.ezkl_runner import Limits, Outcome, Witness
 from circuits.ezkl_session import Session
 from circuits.fidelity import Fidelity, Floats
 from circuits.graph import sample_input
 from circuits.model import MAX_ONNX_BYTES, Model
-from circuits.probe import HEADROOM_BITS, Probes, cache_key
 from circuits.registry import CircuitFolder
 from circuits.run_arguments import RunArguments
 from circuits.samples import Sample
-from circuits.search import Candidate, Found, Goal, Search, Target, describe
-from circuits.search_cache import SearchCache
+from circuits.tuner import baseline, data_sets
+from circuits.tuner.baseline import Baseline
+from circuits.tuner.cost import Machine
+from circuits.tuner.data_sets import DataSets
+from circuits.tuner.probe import HEADROOM_BITS, Probes, cache_key
+from circuits.tuner.search import Candidate, Found, Goal, Search, Target, describe
+from circuits.tuner.search_cache import SearchCache
+from circuits.tuner.timing import in_true_order, this_machine, time_proofs
 from verifier.errors import CircuitError
 from verifier.statement.certificates import Cost, CostRecord, FidelityCertificate
 from verifier.statement.manifest import Visibility
@@ -46,10 +47,6 @@ DEFAULT_SECONDS = 600.0
 _MARGINS = (0.8, 0.5, 0.25, 0.1)
 """Of the goal on the samples of the search, one after another until held-out samples meet the goal itself."""
 MAX_ATTEMPTS = 6
-_MEASURED = 3
-_MEASURE_BETWEEN = (0.25, 6.0)
-"""Predicted seconds between which near candidates are proved once: below it is noise, above it costs too much."""
-_NEAR = 1.2
 
 Progress = Callable[[str], None]
 
@@ -269,20 +266,15 @@ class _Build(NamedTuple):
         raise refusal or CircuitError("C-closable", "there is no layout to try")
 
     def _measured(self, found: Found, folder: Path) -> list[Candidate]:
-        """The candidates with those near the best in the order of a proof's true seconds: predictions err by 10 %."""
-        first = found.candidates[0].seconds(self.machine)
-        near = [each for each in found.candidates if each.seconds(self.machine) <= first * _NEAR]
-        if not _MEASURE_BETWEEN[0] <= first <= _MEASURE_BETWEEN[1] or found.stopped:
+        """The candidates with those near the best in the order of a proof's true seconds."""
+        if found.stopped:
             return list(found.candidates)
-        timed = []
-        for turn, candidate in enumerate(_distinct(near)[:_MEASURED]):
-            self.progress(f"timing a proof at {describe(candidate.run_args)}")
-            work = folder / f"timing-{turn}"
-            work.mkdir(mode=0o700)
-            seconds = time_one(self.model, candidate.run_args, self.sets.tuning[0], self.srs_store, work, self.limits)
-            timed.append((seconds, turn, candidate))
-        chosen = [candidate for _, _, candidate in sorted(timed)]
-        return [*chosen, *(each for each in found.candidates if each not in chosen)]
+
+        def prove(candidate: Candidate, work: Path) -> float:
+            sample = self.sets.tuning[0]
+            return time_proofs(self.model, candidate.run_args, sample, self.srs_store, work, self.limits).seconds
+
+        return in_true_order(found.candidates, self.machine, prove, folder, self.progress)
 
     def _prove_one(self, chosen: _Chosen) -> Outcome:
         """Prove a real sample; the code, with the manifest's own gas, and ezkl.verify must both accept it."""
@@ -346,38 +338,6 @@ class _Build(NamedTuple):
                 code_bytes=Count(len(compiled.keys.code)),
             ),
         )
-
-
-def time_one(  # noqa: PLR0913, PLR0917 - a circuit's sources, and where it goes
-    model: Model, run_args: RunArguments, sample: Sample, srs_store: Path, folder: Path, limits: Limits
-) -> float:
-    """The seconds of one proof of a sample, without any code or manifest. The folder must be private."""
-    srs_file = srs.srs_for(srs_store, run_args.logrows)
-    keys = compiling.make_keys(model, run_args, srs_file, folder, limits, with_code=False)
-    files, witness = keys.files, folder / "timing.witness"
-    written = sample_input(sample, run_args.visibility)
-    ezkl_runner.require([ezkl_runner.gen_witness(written, files.compiled, witness)], limits)
-    return ezkl_runner.prove(
-        witness=witness,
-        compiled=files.compiled,
-        pk=files.pk,
-        srs=srs_file,
-        proof=folder / "timing.proof",
-        limits=limits,
-    ).seconds
-
-
-def this_machine() -> Text:
-    """The kind of machine in words: system, architecture and cores; no name of it."""
-    return Text(f"{platform.system()} {platform.machine()}, {ezkl_runner.usable_cores()} cores")
-
-
-def _distinct(candidates: list[Candidate]) -> list[Candidate]:
-    """The first candidate of each k, columns and legs: those that differ in scales alone cost the same."""
-    found: dict[tuple[int, int, int], Candidate] = {}
-    for each in candidates:
-        found.setdefault((each.run_args.logrows, each.run_args.num_inner_cols, each.run_args.decomp_legs), each)
-    return list(found.values())
 
 
 def _short_of(goal: Goal, found: Fidelity) -> CircuitError:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from circuits import ezkl_runner, fidelity
-from circuits.data_sets import DataSets
 from circuits.ezkl_runner import Failure, Limits, Outcome, Witness
 from circuits.fidelity import Fidelity, Floats
 from circuits.graph import sample_input
 from circuits.samples import Sample
+from circuits.tuner.data_sets import DataSets
 from verifier.errors import CircuitError
 from verifier.statement.certificates import Acceptance
 from verifier.statement.manifest import CircuitManifest

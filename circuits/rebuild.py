@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 from circuits import compile as compiling
 from circuits import srs
-from circuits.build import Progress, this_machine
+from circuits.build import Progress
 from circuits.check.reading import read_model
 from circuits.compile import EZKL_VERSION, Compiled
 from circuits.ezkl_runner import Limits, usable_cores
 from circuits.model import MAX_ONNX_BYTES
 from circuits.registry import CircuitFolder, read_onnx
 from circuits.run_arguments import read_run_arguments
+from circuits.tuner.timing import this_machine
 from verifier.errors import CircuitError
 from verifier.files import read_regular
 from verifier.statement import canonical

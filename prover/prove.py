@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from circuits import ezkl_runner, opinion, srs
 from circuits.compile import EZKL_VERSION, read_proof
-from circuits.cost import Machine, read_machine
 from circuits.ezkl_runner import Limits, usable_cores
 from circuits.registry import CircuitFolder
+from circuits.tuner.cost import Machine, read_machine
 from verifier.errors import CircuitError
 from verifier.statement.bundle import ProofBytes, Receipt
 from verifier.statement.scalars import Count, FieldElement, Measure, Text

@@ -44,11 +44,11 @@ def confine(request: dict[str, Any]) -> None:
 def read(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Read the model; where samples are given, leave them in the model's types, and its outputs on those compared.
 
-    With `split` those are the samples that a build compares (`circuits.data_sets`), else all.
+    With `split` those are the samples that a build compares (`circuits.tuner.data_sets`), else all.
     """
     from circuits.check.confined import write_columns  # noqa: PLC0415 - after the limits
-    from circuits.data_sets import split  # noqa: PLC0415 - the same
     from circuits.samples import read_samples  # noqa: PLC0415 - the same
+    from circuits.tuner.data_sets import split  # noqa: PLC0415 - the same
 
     model = _read(request, folder)
     answer = _described(model)

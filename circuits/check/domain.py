@@ -13,10 +13,10 @@ import numpy as np
 
 from circuits.check.report import Span
 from circuits.check.trial import Refusal, Trial
-from circuits.cost import BLINDING_ROWS
 from circuits.model import Tensor
 from circuits.run_arguments import RESERVED_ROWS
 from circuits.samples import Array, Sample
+from circuits.tuner.cost import BLINDING_ROWS
 from verifier.errors import CircuitError
 
 MAX_WIDENING = 10

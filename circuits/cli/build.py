@@ -19,10 +19,10 @@ from verifier.statement.certificates import CircuitAttestation
 from verifier.statement.scalars import Text, Timestamp
 
 if TYPE_CHECKING:
-    from circuits.bench import Fit
     from circuits.build import Built
-    from circuits.cost import Machine
-    from circuits.search import Candidate
+    from circuits.tuner.bench import Fit
+    from circuits.tuner.cost import Machine
+    from circuits.tuner.search import Candidate
 
 _SHOWN = 12
 
@@ -69,8 +69,8 @@ def build_command(
     """
     from circuits.build import Wishes, build  # noqa: PLC0415 - the same
     from circuits.check.gate import require_yes  # noqa: PLC0415 - the same
-    from circuits.cost import read_machine  # noqa: PLC0415 - numpy and onnxruntime only where a circuit is built
     from circuits.ezkl_runner import Limits  # noqa: PLC0415 - the same
+    from circuits.tuner.cost import read_machine  # noqa: PLC0415 - numpy and onnxruntime only where a circuit is built
     from verifier.payment.keys import load_key  # noqa: PLC0415 - eth_account only where something is signed
 
     key = load_key(owner_key) if owner_key else None
@@ -104,7 +104,7 @@ def build_command(
             for record in (built.certificate, built.cost, attestation):
                 registry.add_record(built.folder, record, key)
         if plot is not None:
-            from circuits import plot as picture  # noqa: PLC0415 - matplotlib only where it is asked for
+            from circuits.tuner import plot as picture  # noqa: PLC0415 - matplotlib only where it is asked for
 
             picture.draw(plot, built.found.candidates, _chosen(built), built.baseline, machine)
     if as_json:
@@ -137,9 +137,9 @@ def bench_command(
     Builds predict by it from then on, and refuse before they start what would not fit. Leave the machine alone
     meanwhile. The constants are kept in the home; costs and receipts name them.
     """
-    from circuits.bench import bench  # noqa: PLC0415 - numpy and onnx only where something is proved
-    from circuits.build import this_machine  # noqa: PLC0415 - the same
-    from circuits.cost import write_machine  # noqa: PLC0415 - the same
+    from circuits.tuner.bench import bench  # noqa: PLC0415 - numpy and onnx only where something is proved
+    from circuits.tuner.cost import write_machine  # noqa: PLC0415 - the same
+    from circuits.tuner.timing import this_machine  # noqa: PLC0415 - the same
 
     with steps(as_json=as_json) as progress:
         found = bench(home / "srs", name=str(this_machine()), max_seconds=max_seconds, progress=progress)
@@ -212,7 +212,7 @@ def _chosen(built: Built) -> Candidate:
 
 def _rows(built: Built, machine: Machine) -> list[tuple[str, Candidate]]:
     """The one that was chosen, then what nothing beats in seconds, memory and gas."""
-    from circuits.plot import front  # noqa: PLC0415 - see build_command
+    from circuits.tuner.plot import front  # noqa: PLC0415 - see build_command
 
     chosen = _chosen(built)
     others = [each for each in front(built.found.candidates, machine) if each is not chosen]
@@ -220,7 +220,7 @@ def _rows(built: Built, machine: Machine) -> list[tuple[str, Candidate]]:
 
 
 def _as_json(built: Built, machine: Machine) -> dict[str, Any]:
-    from circuits.search import describe  # noqa: PLC0415 - see build_command
+    from circuits.tuner.search import describe  # noqa: PLC0415 - see build_command
 
     given = built.baseline
     return {
@@ -260,7 +260,7 @@ def _as_json(built: Built, machine: Machine) -> dict[str, Any]:
 
 
 def _print_search(console: Console, built: Built, machine: Machine) -> None:
-    from circuits.search import describe  # noqa: PLC0415 - see build_command
+    from circuits.tuner.search import describe  # noqa: PLC0415 - see build_command
 
     table = Table(
         "", "k, columns, base^legs, scale, multiplier", "prove s", "memory MB", "gas", "code", "error", box=None

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from circuits import bench
-from circuits.bench import Case, Measured
-from circuits.cost import Layout, Machine, physical_memory, read_machine, write_machine
+from circuits.tuner import bench
+from circuits.tuner.bench import Case, Measured
+from circuits.tuner.cost import Layout, Machine, physical_memory, read_machine, write_machine
 from verifier.errors import CircuitError
 
 

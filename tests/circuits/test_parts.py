@@ -12,13 +12,13 @@ import pytest
 
 from circuits import ezkl_runner, fidelity, solidity, srs
 from circuits.build import Built
-from circuits.cost import layout
 from circuits.ezkl_runner import Limits, Outcome, Witness
 from circuits.model import Tensor
 from circuits.parsing import parse_model
 from circuits.run_arguments import RunArguments, read_run_arguments
 from circuits.samples import ezkl_input, read_samples
 from circuits.settings import canonical_settings, generate, read_settings
+from circuits.tuner.cost import layout
 from verifier.errors import CircuitError
 from verifier.statement import canonical
 from verifier.statement.scalars import TensorInt

@@ -12,19 +12,20 @@ import msgspec
 import numpy as np
 import pytest
 
-from circuits import data_sets, ezkl_runner
-from circuits.cost import Machine, layout
+from circuits import ezkl_runner
 from circuits.ezkl_runner import Failure, Limits, Outcome
 from circuits.ezkl_session import Session
 from circuits.fidelity import Fidelity
 from circuits.float_model import FloatModel
 from circuits.model import Model, Tensor
 from circuits.parsing import parse_model
-from circuits.probe import Look, Probes, Scales
 from circuits.run_arguments import RESERVED_ROWS
-from circuits.search import Goal, Search
-from circuits.search_cache import SearchCache
 from circuits.settings import Settings, read_settings
+from circuits.tuner import data_sets
+from circuits.tuner.cost import Machine, layout
+from circuits.tuner.probe import Look, Probes, Scales
+from circuits.tuner.search import Goal, Search
+from circuits.tuner.search_cache import SearchCache
 from tests.circuits.conftest import ModelBytes
 from verifier.errors import CircuitError
 from verifier.statement.manifest import JOB_LIMB_BITS, MAX_CODE_BYTES

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuits.cost import Machine
-from circuits.search import describe
+from circuits.tuner.cost import Machine
+from circuits.tuner.search import describe
 from verifier.errors import CircuitError
 from verifier.statement.manifest import MAX_CODE_BYTES
 
 if TYPE_CHECKING:
-    from circuits.baseline import Baseline
-    from circuits.search import Candidate
+    from circuits.tuner.baseline import Baseline
+    from circuits.tuner.search import Candidate
 
 _DOTS = 150
 

@@ -19,8 +19,8 @@ from circuits.graph import circuit_graph, sample_input
 from circuits.model import Model
 from circuits.run_arguments import ezkl_arguments
 from circuits.samples import Array, Sample
-from circuits.search_cache import SearchCache
 from circuits.settings import Settings, canonical_settings, read_settings
+from circuits.tuner.search_cache import SearchCache
 from verifier.errors import CircuitError
 from verifier.statement import canonical
 from verifier.statement.manifest import JOB_LIMB_BITS, Visibility

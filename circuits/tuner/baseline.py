@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from circuits import ezkl_runner, fidelity
-from circuits.cost import Layout, layout
-from circuits.data_sets import DataSets
 from circuits.ezkl_runner import Limits, Outcome
 from circuits.ezkl_session import Session
 from circuits.fidelity import Fidelity, Floats
@@ -20,6 +18,8 @@ from circuits.graph import TRIAL_JOB, circuit_graph, sample_input
 from circuits.model import Model
 from circuits.samples import Sample
 from circuits.settings import canonical_settings, read_settings
+from circuits.tuner.cost import Layout, layout
+from circuits.tuner.data_sets import DataSets
 from verifier.errors import CircuitError
 
 

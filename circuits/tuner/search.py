@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from circuits.cost import Layout, Machine, layout
 from circuits.fidelity import Fidelity
-from circuits.probe import Look, Probes, Scales
 from circuits.run_arguments import MAX_LOOKUP, RESERVED_ROWS, RunArguments
+from circuits.tuner.cost import Layout, Machine, layout
+from circuits.tuner.probe import Look, Probes, Scales
 from verifier.errors import CircuitError
 from verifier.statement.manifest import MAX_CODE_BYTES, MAX_INSTANCES, MAX_PROOF_BYTES, Visibility
 

@@ -16,13 +16,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from circuits import compile as compiling
-from circuits import ezkl_runner, srs
-from circuits.cost import Layout, Machine, layout, physical_memory
+from circuits import ezkl_runner
 from circuits.ezkl_runner import Limits
-from circuits.graph import sample_input
 from circuits.parsing import parse_model
 from circuits.run_arguments import RunArguments
+from circuits.tuner.cost import Layout, Machine, layout, physical_memory
+from circuits.tuner.timing import time_proofs
 from verifier.errors import CircuitError
 from verifier.statement.manifest import Visibility
 
@@ -110,9 +109,7 @@ def bench(
             left = spent / turn * (len(cases) - turn) if turn else 0.0
             kind = f"{case.activation}, {case.visibility}, k={case.logrows}, {case.inner} columns"
             progress(f"circuit {turn + 1} of {len(cases)} ({kind}), about {left:.0f} s left")
-            work = Path(folder) / str(turn)
-            work.mkdir(mode=0o700)
-            measured.append(_measure(case, srs_store, work, limits))
+            measured.append(_measure(case, srs_store, Path(folder) / str(turn), limits))
     if len(measured) < FEWEST:
         raise CircuitError(
             "C-bench",
@@ -180,27 +177,12 @@ def _measure(case: Case, srs_store: Path, work: Path, limits: Limits) -> Measure
         decomp_base=500,
         decomp_legs=3,
     )
-    srs_file = srs.srs_for(srs_store, case.logrows)
-    keys = compiling.make_keys(model, run_args, srs_file, work, limits, with_code=False)
-    shape = layout(keys.settings, case.logrows)
+    sample = (np.linspace(-1, 1, _WIDTH, dtype=np.float32).reshape(1, _WIDTH),)
+    proofs = time_proofs(model, run_args, sample, srs_store, work, limits, turns=TURNS)
+    shape = layout(proofs.keys.settings, case.logrows)
     if shape is None:
         raise CircuitError("C-bench", "a circuit of the bench has no layout", where=str(case))
-    files, witness = keys.files, work / "bench.witness"
-    sample = (np.linspace(-1, 1, _WIDTH, dtype=np.float32).reshape(1, _WIDTH),)
-    written = sample_input(sample, case.visibility)
-    ezkl_runner.require([ezkl_runner.gen_witness(written, files.compiled, witness)], limits)
-    outcomes = [
-        ezkl_runner.prove(
-            witness=witness,
-            compiled=files.compiled,
-            pk=files.pk,
-            srs=srs_file,
-            proof=work / "bench.proof",
-            limits=limits,
-        )
-        for _ in range(TURNS)
-    ]
-    return Measured(shape, min(each.seconds for each in outcomes), max(each.peak_bytes for each in outcomes))
+    return Measured(shape, proofs.seconds, proofs.peak_bytes)
 
 
 def _model(activation: str) -> bytes:

@@ -2,7 +2,7 @@
 
 Which columns a circuit gets follows ezkl 23's layout: inner columns overflow into blocks, tables longer than the rows
 into columns. Sizes are counted from the columns, with constants fitted on 40 circuits of 14 models; seconds and memory
-take a machine's own constants, which `opgate circuit bench` measures (`circuits.bench`).
+take a machine's own constants, which `opgate circuit bench` measures (`circuits.tuner.bench`).
 """
 
 from __future__ import annotations
