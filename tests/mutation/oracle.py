@@ -26,7 +26,8 @@ class RememberingEVM:
     answers: dict[tuple[Any, ...], bytes | RuntimeError] = {}  # noqa: RUF012 - shared on purpose
 
     def __init__(self, **settings: Any) -> None:
-        self._settings, self._codes = settings, {}
+        self._settings = settings
+        self._codes: dict[str, Any] = {}
 
     def insert_account_info(self, address: str, info: Any) -> None:
         """As pyrevm's."""
