@@ -16,6 +16,8 @@ from circuits.rewrite.editing import ML_DOMAIN, Editor, attributes, text
 from circuits.rewrite.scores import post_transform
 
 Nodes = list[onnx.NodeProto]
+_AXES_AS_INPUT = 18
+"""The operator set since which ReduceMax takes its axes as an input."""
 
 
 def rewrite_ml(editor: Editor) -> list[str]:
@@ -29,7 +31,8 @@ def rewrite_ml(editor: Editor) -> list[str]:
             counts[node.op_type] = counts.get(node.op_type, 0) + 1
         return new
 
-    editor.each(change)
+    while editor.each(change):  # what a replaced node gives has a shape only afterwards
+        pass
     return [f"{name} as {_FORMS[name]}" for name in sorted(counts)]
 
 
@@ -141,6 +144,12 @@ def _normalizer(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
         absolute = editor.name("absolute")
         nodes.append(helper.make_node("Abs", [source], [absolute]))
         nodes.append(_sum(editor, absolute, norm))
+    elif kind == "MAX" and editor.opset < _AXES_AS_INPUT:  # of the values, not of their magnitudes
+        nodes.append(helper.make_node("ReduceMax", [source], [norm], axes=[1], keepdims=1))
+    elif kind == "MAX":
+        nodes.append(
+            helper.make_node("ReduceMax", [source, editor.constant([1], "axes", np.int64)], [norm], keepdims=1)
+        )
     else:
         return None
     return [*nodes, helper.make_node("Div", [source, norm], [node.output[0]])]
@@ -193,34 +202,64 @@ def _svm_regressor(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
     nodes, source = as_floats(editor, node.input[0])
     if supports == 0:
         return [*nodes, _gemm(editor, source, node.output[0], coefficients.reshape(-1, 1), rho[:1].reshape(1, 1))]
-    vectors = np.asarray(found.get("support_vectors", []), np.float32).reshape(supports, -1)
-    kernels = _kernels(editor, found, source, vectors)
-    if kernels is None:
-        return None
-    more, kernel = kernels
-    return [*nodes, *more, _gemm(editor, kernel, node.output[0], coefficients.reshape(-1, 1), rho[:1].reshape(1, 1))]
+    machine = _machine(editor, found, source, node.output[0], coefficients.reshape(-1, 1), rho[:1])
+    return None if machine is None else [*nodes, *machine]
 
 
 def _svm_classifier(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
-    """A linear classifier in disguise only; pairwise votes with fitted probabilities cost more than they are worth."""
+    """The scores of two classes, or of each pair of more; fitted probabilities cost more than they are worth."""
     found = attributes(node)
     rho = np.asarray(found.get("rho", []), np.float32)
     labels = max(len(found.get("classlabels_ints", [])), len(found.get("classlabels_strings", [])))
     counts = [int(each) for each in found.get("vectors_per_class", [])]
-    supports = sum(counts)
     coefficients = np.asarray(found.get("coefficients", []), np.float32)
-    is_binary = labels == 2 and rho.size == 1 and len(node.output) > 1 and _is_unread(editor, node.output[0])
-    if not is_binary or found.get("prob_a") or post_transform(node) != "NONE" or coefficients.size != supports:
+    is_plain = len(node.output) > 1 and _is_unread(editor, node.output[0]) and not found.get("prob_a")
+    if not is_plain or post_transform(node) != "NONE" or labels < 2 or len(counts) != labels:
+        return None
+    if (
+        rho.size != labels * (labels - 1) // 2
+        or not coefficients.size
+        or coefficients.size != (labels - 1) * sum(counts)
+    ):
         return None
     nodes, source = as_floats(editor, node.input[0])
-    vectors = np.asarray(found.get("support_vectors", []), np.float32).reshape(supports, -1)
+    score = editor.name("scores") if labels == 2 else node.output[1]
+    machine = _machine(editor, found, source, score, _pairs(coefficients.reshape(labels - 1, -1), counts), rho)
+    if machine is None:
+        return None
+    both = two_classes(editor, score, node.output[1], "negative") if labels == 2 else []
+    return [*nodes, *machine, *both]
+
+
+def _pairs(coefficients: Any, counts: list[int]) -> Any:
+    """The weight of each support vector in the score of each pair of classes, [vectors, pairs], as libsvm stores them.
+
+    In the score of classes i < j, vectors of i have the weights of row j - 1, vectors of j those of row i.
+    """
+    starts = [0, *np.cumsum(counts).tolist()]
+    columns = []
+    for i in range(len(counts)):
+        for j in range(i + 1, len(counts)):
+            column = np.zeros(starts[-1], np.float32)
+            for mine, row in ((i, j - 1), (j, i)):
+                column[starts[mine] : starts[mine + 1]] = coefficients[row, starts[mine] : starts[mine + 1]]
+            columns.append(column)
+    return np.stack(columns, axis=1)
+
+
+def _machine(  # noqa: PLR0913, PLR0917 - where it reads, where it writes, and its weights
+    editor: Editor, found: dict[str, Any], source: str, target: str, weights: Any, rho: Any
+) -> Nodes | None:
+    """The kernel of the input with each support vector times the weights, [vectors, scores], plus rho."""
+    vectors = np.asarray(found.get("support_vectors", []), np.float32).reshape(len(weights), -1)
+    if text(found.get("kernel_type"), "LINEAR") == "LINEAR":  # one small product instead of two large ones
+        product = vectors.astype(np.float64).T @ weights.astype(np.float64)
+        return [_gemm(editor, source, target, product, rho.reshape(1, -1))]
     kernels = _kernels(editor, found, source, vectors)
     if kernels is None:
         return None
-    more, kernel = kernels
-    score = editor.name("scores")
-    machine = _gemm(editor, kernel, score, coefficients.reshape(-1, 1), rho.reshape(1, 1))
-    return [*nodes, *more, machine, *two_classes(editor, score, node.output[1], "negative")]
+    nodes, kernel = kernels
+    return [*nodes, _gemm(editor, kernel, target, weights, rho.reshape(1, -1))]
 
 
 def _kernels(editor: Editor, found: dict[str, Any], source: str, vectors: Any) -> tuple[Nodes, str] | None:
@@ -229,8 +268,6 @@ def _kernels(editor: Editor, found: dict[str, Any], source: str, vectors: Any) -
     gamma, shift, degree = (float(each) for each in [*found.get("kernel_params", []), 0.0, 0.0, 0.0][:3])
     product, kernel = editor.name("product"), editor.name("kernel")
     zero = np.zeros((1, len(vectors)), np.float32)
-    if kind == "LINEAR":
-        return [_gemm(editor, source, kernel, vectors.T, zero)], kernel
     if kind == "SIGMOID":
         dot = _gemm(editor, source, product, vectors.T * np.float32(gamma), zero + np.float32(shift))
         return [dot, helper.make_node("Tanh", [product], [kernel])], kernel

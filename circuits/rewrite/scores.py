@@ -29,11 +29,10 @@ def keep_scores(proto: onnx.ModelProto) -> list[str]:
     labels = _labels(graph)
     kept = [output for output in graph.output if output.name not in labels]
     if labels and kept and len(kept) < len(graph.output):
-        changes.extend(
-            f"output {output.name} left out: it is the label of the largest score"
-            for output in graph.output
-            if output.name in labels
-        )
+        # a support vector machine's scores may be those of pairs of classes, and the label is decided by votes
+        is_voted = any(node.op_type == "SVMClassifier" for node in graph.node)
+        why = "the scores decide it" if is_voted else "it is the label of the largest score"
+        changes.extend(f"output {output.name} left out: {why}" for output in graph.output if output.name in labels)
         _keep(graph, kept)
     if changes:
         editor = Editor(proto)

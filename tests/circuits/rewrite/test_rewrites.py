@@ -20,7 +20,7 @@ from sklearn.ensemble import (
 )
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import Binarizer, Normalizer, StandardScaler
+from sklearn.preprocessing import Binarizer, MinMaxScaler, Normalizer, StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
@@ -89,10 +89,15 @@ EXPORTED = {
     "binary logistic": (LogisticRegression(), TUMOURS),
     "normalised": (make_pipeline(Normalizer("l2"), LogisticRegression()), IRIS),
     "l1 normalised": (make_pipeline(Normalizer("l1"), LogisticRegression()), IRIS),
+    "largest normalised": (make_pipeline(MinMaxScaler((0.1, 1)), Normalizer("max"), LogisticRegression()), IRIS),
     "binarised": (make_pipeline(Binarizer(threshold=0.1), LogisticRegression()), IRIS),
     "linear": (LinearRegression(), DIABETES),
     "linear svc": (LinearSVC(), IRIS),
     "binary svc": (SVC(), TUMOURS),
+    "binary linear svc": (SVC(kernel="linear"), TUMOURS),
+    "svc of three": (SVC(), IRIS),
+    "linear svc of three": (SVC(kernel="linear"), IRIS),
+    "svc of pairs": (SVC(decision_function_shape="ovo"), IRIS),
     "svr rbf": (SVR(), DIABETES),
     "svr poly": (SVR(kernel="poly", degree=2, coef0=1.0), DIABETES),
     "svr linear": (SVR(kernel="linear"), DIABETES),
