@@ -1,7 +1,7 @@
 """Old operator sets: converted where ezkl misreads the old form of an operator.
 
-ezkl 23 takes sets 7 to 28 as they are, but a few operators only in their newer form; on 29 operators in sets 7 to 12 it
-refused the ones named here and no other, and computed the rest rightly. onnx's own converter does the work.
+ezkl 23 takes sets 7 to 28 as they are, but a few operators only in their newer form. Of some fifty operators tried in
+sets 7 to 12 those named here are refused as they stand and taken once onnx's own converter has written them anew.
 """
 
 from __future__ import annotations
