@@ -12,7 +12,7 @@ HONEST = "accept"
 KINDS = [HONEST] * 20 + ["reject", "two", "31-bytes", "64-bytes", "33-bytes", "nothing", "reverts-with-1", "burns-gas"]
 """Of verifiers; one that never says 1 in 32 bytes pays nobody."""
 TRICKS = [""] * 18
-TRICKS += ["no-move", "says-false", "fee", "fee-on-top", "gift", "paused", "reenter", "blacklist", "silent"]
+TRICKS += ["no-move", "says-false", "fee", "fee-on-top", "gift", "paused", "blacklist", "silent"]
 CERTAIN = {"", "silent", "reenter"}
 """Tricks under which what is right has to succeed all the same."""
 CHEATS = [

@@ -429,23 +429,29 @@ class EscrowMachine(RuleBasedStateMachine):
         self.w.at(max(self.w.now, self.pick(at).terms["fund_by"] + offset))
 
     @precondition(lambda self: self.jobs)
-    @rule(
-        trick=st.sampled_from(TRICKS),
-        whom=st.sampled_from(["payee", "payer", "wallet"]),
-        at=st.integers(0, 4),
-        verb=st.sampled_from(["fund", "release_by_proof", "decline", "reclaim", "release_item"]),
-    )
-    def the_token_turns(self, trick: str, whom: str, at: int, verb: str) -> None:
-        job = self.pick(at)
-        payloads = {
-            "fund": lambda: (self.w.acceptance(job.terms), self.consent(job, "")),
-            "release_by_proof": lambda: (self.w.call(job.terms),),
-            "release_item": lambda: (SHOWN, self.release_word(job, ""), self.address("stranger")),
+    @rule(trick=st.sampled_from(TRICKS), whom=st.sampled_from(["payee", "payer", "wallet"]))
+    def the_token_turns(self, trick: str, whom: str) -> None:
+        self.turn(trick, whom)
+
+    @precondition(lambda self: self.jobs)
+    @rule(at=AT, closing=st.booleans())
+    def the_token_calls_back(self, at: int, closing: bool) -> None:
+        """Each verb from inside another one: the lock refuses it, and what was called first goes on."""
+        job, before = self.pick(at, FUNDED if closing else NONE), (self.trick, self.target)
+        payloads: dict[str, tuple[Any, ...]] = {
+            "fund": (self.w.acceptance(job.terms), self.consent(job, "")),
+            "release": (SHOWN, self.release_word(job, "")),
+            "release_item": (SHOWN, self.release_word(job, ""), self.address("stranger")),
+            "release_by_proof": (self.w.call(job.terms),),
+            "reclaim": (),
         }
-        payload = b""
-        if trick == "reenter":
-            payload = self.w.payload(verb, job.terms, *payloads.get(verb, tuple)())
-        self.turn(trick, whom, payload)
+        for verb, words in payloads.items():
+            self.turn("reenter", "payer", self.w.payload(verb, job.terms, *words))
+            others = [other for other in self.jobs if other is not job and other.state in {NONE, FUNDED}]
+            for other in others[-1:]:
+                (self.release_job if other.state == FUNDED else self.fund_job)(other)
+                self.nothing_was_entered_again()
+        self.turn(*before)
 
     @precondition(lambda self: self.jobs)
     @rule(at=AT, code=st.sampled_from([b"", bytes.fromhex(VERIFIERS[HONEST])]))

@@ -95,6 +95,8 @@ BUGS = (
         "    if not ok:\n        log Skipped",
         "    assert ok\n    if not ok:\n        log Skipped",
     ),
+    Bug("a release enters another call", "escrow.vy", "@nonreentrant\ndef release(", "def release("),
+    Bug("a proof enters another call", "escrow.vy", "@nonreentrant\ndef release_by_proof(", "def release_by_proof("),
     Bug("the payee is not under job_id", "job_terms.vy", "            terms.payee,\n", "            terms.provider,\n"),
 )
 FIVE = BUGS[:5]
