@@ -1,7 +1,7 @@
 """Operators that ezkl computes differently from ONNX for some attributes or constants, written in others that it has.
 
 Negative constant indices, constant exponents, CumSum backwards or without its own element, OneHot of other values than
-0 and 1, recurrent layers that run backwards. Each is exact on real numbers.
+0 and 1, Max with several constants, recurrent layers that run backwards. Each is exact on real numbers.
 """
 
 from __future__ import annotations
@@ -79,6 +79,22 @@ def _power(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
     if value < 0:
         nodes.append(helper.make_node("Reciprocal", [last], [target]))
     return nodes
+
+
+def _maximum(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
+    """Of a tensor and several constants: ezkl takes one constant only, or two tensors."""
+    fixed = [name for name in node.input if name in editor.constants]
+    free = [name for name in node.input if name not in editor.constants]
+    if len(fixed) != 1 or len(free) != 1 or editor.constants[fixed[0]].size < 2:
+        return None
+    if editor.constants[fixed[0]].dtype != np.float32:
+        return None
+    above, kept = editor.name("above"), editor.name("kept")
+    return [
+        helper.make_node("Sub", [free[0], fixed[0]], [above]),
+        helper.make_node("Relu", [above], [kept]),
+        helper.make_node("Add", [kept, fixed[0]], [node.output[0]]),
+    ]
 
 
 def _cumsum(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
@@ -226,6 +242,7 @@ def _tile(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
 _Rewrite = tuple[Callable[[Editor, onnx.NodeProto], Nodes | None], str]
 _NEGATIVE: Any = "negative constant indices counted from the start"
 _OPERATORS: dict[str, _Rewrite] = {
+    "Max": (_maximum, "the larger of a tensor and constants as Relu"),
     "CumSum": (_cumsum, "CumSum as a product with a triangle of ones"),
     "GRU": (_recurrent, "backward GRU as a forward one on the reversed sequence"),
     "Gather": (_indices, _NEGATIVE),
