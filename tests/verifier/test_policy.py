@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,13 @@ def test_what_is_no_toml_says_where_and_why() -> None:
         Policy.from_toml("circuits = 3", where="mine.toml")
     with pytest.raises(VerifierError, match=r"\(where policy; found "):
         Policy.from_toml("circuits = 3")
+
+
+def test_a_policy_in_json_may_leave_out_what_has_a_default(tmp_path: Path) -> None:
+    path = tmp_path / "policy.json"
+    held = {"chains": BASE.policy.chains, "circuits": BASE.policy.circuits}
+    path.write_bytes(canonical.encode(held))
+    assert Policy.load(path) == Policy(**held)
+    path.write_bytes(b'{"circuits":3}')
+    with pytest.raises(VerifierError, match=rf"\(where {re.escape(str(path))}; found "):
+        Policy.load(path)

@@ -36,7 +36,7 @@ from verifier.statement.certificates import (
 )
 from verifier.statement.eip712 import Domain, encode_type
 from verifier.statement.evidence import ChainEvidence, LogEntry
-from verifier.statement.manifest import JOB_LIMBS, CircuitManifest, EvmVerifier, SrsDigest, TensorSpec
+from verifier.statement.manifest import JOB_LIMBS, MAX_AXES, CircuitManifest, EvmVerifier, SrsDigest, TensorSpec
 from verifier.statement.scalars import (
     FIELD_MODULUS,
     SECP256K1_ORDER,
@@ -398,3 +398,28 @@ def test_the_delivery_of_a_bundle_is_signed_over_its_own_proof_and_receipt() -> 
     assert signed_by(job.terms.provider, message.digest(job.domain), job.delivery)
     for other in (replace(job, proof=BASE.other_job.proof), replace(job, receipt=BASE.other_job.receipt)):
         assert other.delivery_message(keccak256(claimed_words(job))) != message
+
+
+def test_json_above_the_limit_is_not_read_and_says_both_sizes() -> None:
+    with pytest.raises(VerifierError, match=r"^V0-size: .* \(where w; expected at most 5 bytes; found 7 bytes\)$"):
+        canonical.parse(b'"12345"', where="w", limit=5)
+    with pytest.raises(VerifierError, match="V0-size"):
+        canonical.decode(ProofBundle, RAW, where="w", limit=len(RAW) - 1)
+    assert canonical.decode(ProofBundle, RAW, where="w", limit=len(RAW)) == BASE.job
+
+
+def test_a_struct_without_its_tag_is_not_whole_and_says_so() -> None:
+    value = canonical.to_builtins(BASE.job)
+    del value["schema"]
+    with pytest.raises(VerifierError) as caught:
+        canonical.decode(ProofBundle, canonical.encode(value), where="w")
+    assert str(caught.value) == (
+        "V0-schema: this is no whole ProofBundle (where w; expected each field, and its schema)"
+    )
+
+
+def test_a_tensor_has_so_many_axes_and_no_more() -> None:
+    spec = BASE.circuit.manifest.outputs[0]
+    assert replace(spec, shape=(Count(1),) * MAX_AXES).shape == (1,) * MAX_AXES
+    with pytest.raises(ValueError, match="axes"):
+        replace(spec, shape=(Count(1),) * (MAX_AXES + 1))

@@ -12,6 +12,9 @@ from msgspec.structs import replace
 from tests.vectors.cases import read_base, with_terms
 from verifier.basis import Basis
 from verifier.circuit import Circuit
+from verifier.errors import VerifierError
+from verifier.evm import Answer, run_verifier
+from verifier.instances import calldata, claimed_words
 from verifier.keccak import keccak256
 from verifier.policy import ANY, CircuitRule, Policy
 from verifier.statement import canonical
@@ -122,3 +125,31 @@ def test_what_fails_in_us_is_undecided_with_all_that_is_known(monkeypatch: pytes
     monkeypatch.setattr("verifier.basis.assurance_of", fails)
     for verdict in (check_terms(bundle.terms, bundle.domain, circuit, policy), verify(bundle, circuit, policy)):
         assert (verdict.outcome, verdict.code, verdict.assurance) == ("UNDECIDED", "V-internal", None)
+
+
+def test_the_gas_of_an_answer_is_what_the_manifest_pins() -> None:
+    bundle, evm = BASE.job, BASE.circuit.manifest.evm
+    data = calldata(bundle.proof, claimed_words(bundle))
+    answer = run_verifier(BASE.circuit.code, data, gas_cap=int(bundle.terms.rule.gas_cap), revision=evm.revision)
+    assert answer == Answer(accepted=True, gas=int(evm.gas))
+
+
+@pytest.mark.parametrize("cap", [10**5, 16 * 10**6, 10**12])
+def test_the_code_gets_its_whole_cap_and_no_more(cap: int) -> None:
+    """EIP-150 keeps a 64th of what the caller has: too little for the caller would be a lower cap for the code."""
+    for least, accepted in ((cap - 100, True), (cap + 1, False)):
+        returns_whether_gas_is_above = bytes.fromhex(f"67{least:016x}5a1160005260206000f3")
+        answer = run_verifier(returns_whether_gas_is_above, b"", gas_cap=cap, revision="CANCUN")
+        assert answer.accepted == accepted, (cap, least)
+
+
+def test_calldata_of_a_quarter_mebibyte_is_the_largest() -> None:
+    answers_one = bytes.fromhex("600160005260206000f3")
+    assert run_verifier(answers_one, bytes(1 << 18), gas_cap=10**7, revision="CANCUN").accepted
+    with pytest.raises(VerifierError, match=r"^V7-size: the calldata is too large \(expected at most 262144 bytes\)$"):
+        run_verifier(answers_one, bytes((1 << 18) + 1), gas_cap=10**7, revision="CANCUN")
+
+
+def test_a_revision_that_nobody_knows_is_refused_by_name() -> None:
+    with pytest.raises(VerifierError, match=r"^V7-revision: .* \(expected .+ or .+; found x{40}\)$"):
+        run_verifier(b"", b"", gas_cap=10**7, revision="x" * 50)
