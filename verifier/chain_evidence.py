@@ -42,6 +42,10 @@ _MAX_HEADER = 8_192
 _MAX_NODES = 64
 _MIN_HEADER_FIELDS, _MAX_HEADER_FIELDS = 15, 40
 _LEGACY_FIELDS = 9
+_MAX_OPEN = 16
+"""Lists open at once in what a chain encodes; an access list, the deepest there is, has four."""
+_MAX_ITEMS = 16_384
+"""Items in all: some hundred logs, or thousands of storage keys; decoding them takes a tenth of a second."""
 _LIST = 0xC0
 # Where chain id, receiver, calldata stand in a typed transaction, and its number of fields.
 _TYPED = {1: (0, 4, 6, 11), 2: (0, 5, 7, 12), 3: (0, 5, 7, 14), 4: (0, 5, 7, 13)}
@@ -169,6 +173,8 @@ class _Recorder(dict[bytes, bytes]):
 
     def __getitem__(self, key: bytes) -> bytes:
         node = super().__getitem__(key)
+        if not _is_modest(node):
+            raise ValueError("a node that no trie has")
         if node not in self.read:
             self.read.append(node)
         return node
@@ -251,6 +257,8 @@ def _decode(raw: bytes, what: str, *, limit: int = 1 << 21) -> Any:
     """A list in its one RLP encoding."""
     if len(raw) > limit:
         _no(what, f"the {what} is too large", expected=f"at most {limit} bytes", found=f"{len(raw)} bytes")
+    if not _is_modest(raw):
+        _no(what, f"the {what} is nested too deeply or has too many items", expected=f"{_MAX_OPEN} lists", found="more")
     try:
         fields = rlp.decode(raw)
         again = rlp.encode(fields)
@@ -261,6 +269,35 @@ def _decode(raw: bytes, what: str, *, limit: int = 1 << 21) -> Any:
     if type(fields) is not list or again != raw:
         _no(what, f"the {what} is no list in its one RLP encoding", expected="a list", found=type(fields).__name__)
     return fields
+
+
+def _is_modest(raw: bytes) -> bool:
+    """Whether RLP opens few lists at once and holds few items, counted before any decoder sees the bytes.
+
+    Decoders call themselves for each list. Libraries raise Python's recursion limit, and deep RLP would then end the
+    process, and get another verdict there than where nobody raised it. Up to its first error a decoder reads the bytes
+    as this does.
+    """
+    ends: list[int] = []
+    at = items = 0
+    while at < len(raw):
+        while ends and at >= ends[-1]:
+            ends.pop()
+        first, size = raw[at], 0
+        if first >= 0x80:
+            short = first - (_LIST if first >= _LIST else 0x80)
+            count = max(short - 55, 0)
+            size = int.from_bytes(raw[at + 1 : at + 1 + count]) if count else short
+            at += count
+        at += 1
+        if first >= _LIST:
+            ends.append(at + size)
+        else:
+            at += size
+        items += 1
+        if len(ends) > _MAX_OPEN or items > _MAX_ITEMS:
+            return False
+    return True
 
 
 def _no(word: str, message: str, *, expected: str, found: str) -> NoReturn:

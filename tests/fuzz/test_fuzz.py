@@ -8,11 +8,16 @@ from __future__ import annotations
 import os
 import random
 import resource
+import sys
 import time
 
 import pytest
 
-from tests.fuzz.targets import TARGETS, Target, ours
+from tests.fuzz.targets import JOB, TARGETS, Target, ours
+from verifier import chain_evidence
+from verifier.bundles import parse_bundle
+from verifier.errors import OpgateError
+from verifier.keccak import keccak256
 
 SECONDS = 30.0 if os.environ.get("OPGATE_LONG") else 0.4
 FEWEST = 10
@@ -76,6 +81,42 @@ def test_any_bytes_are_answered(target: Target, seeds: tuple[bytes, ...]) -> Non
     assert slowest < 1.0, f"seed {seed}: an input took {slowest:.2f} s of this thread"
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < 256 << 20, f"seed {seed}: {grown >> 20} MiB more"
+
+
+def nested(depth: int) -> bytes:
+    """RLP of so many lists, each in the one before."""
+    raw = b""
+    for _ in range(depth):
+        size = len(raw).to_bytes(4).lstrip(b"\0")
+        raw = (bytes([0xC0 + len(raw)]) if len(raw) < 56 else bytes([0xF7 + len(size)]) + size) + raw
+    return raw
+
+
+@pytest.mark.parametrize(("depth", "known"), [(16, True), (17, False), (1_500, False), (20_000, False)])
+def test_deep_lists_of_a_transaction_end_no_process(depth: int, known: bool) -> None:
+    """Trap: py_ecc, which comes with eth_account, raises the limit of calls; there, rlp then ran off the C stack."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)
+    try:
+        if known:
+            assert chain_evidence._decode(nested(depth), "transaction")
+            return
+        with pytest.raises(OpgateError, match="V3-evidence-transaction"):
+            chain_evidence._decode(nested(depth), "transaction")
+        with pytest.raises(OpgateError, match="V3-evidence-receipt"):
+            chain_evidence._look_up(keccak256(nested(depth)), b"\x80", (nested(depth),), "receipt")
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+@pytest.mark.parametrize("item", [b"[]", b'"0"', b"0", b'["0","1"]', b"{}"])
+def test_a_bundle_of_a_million_values_is_not_even_parsed(item: bytes) -> None:
+    """4 MiB of small values took a quarter of a minute, and 200 MB, to be refused."""
+    field = b'"outputs":['
+    at = JOB.index(field) + len(field)
+    raw = JOB[:at] + b",".join([item] * ((4 << 20) // (len(item) + 1) - len(JOB))) + b"," + JOB[at:]
+    with pytest.raises(OpgateError, match="V0-size"):
+        parse_bundle(raw)
 
 
 def test_the_valid_seeds_are_valid() -> None:

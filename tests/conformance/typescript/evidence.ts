@@ -59,12 +59,18 @@ function opened(encoding: string): [number, string] {
 function shaped<T extends z.ZodType>(shape: T, content: unknown, word: string): z.infer<T> {
   try {
     const items = typeof content === "string" ? decodeRlp(content) : content;
-    if (typeof content !== "string" || encodeRlp(items as RlpStructuredData) === content) return shape.parse(items);
+    const again = typeof content === "string" ? encodeRlp(items as RlpStructuredData) : content;
+    const [open, count] = extent(items);
+    if (again === content && open <= 16 && count <= 16_384) return shape.parse(items);
   } catch {
     // refused below, as what is no such thing
   }
   throw new Refusal(`V3-evidence-${word}`);
 }
+
+/** How many lists are open at once, and how many items there are. */
+const extent = (item: unknown): [number, number] => Array.isArray(item)
+  ? item.map(extent).reduce(([open, count], [o, c]) => [Math.max(open, o + 1), count + c], [1, 1]) : [0, 1];
 
 /** The value at an index under a root, and how many of the nodes, from the first on, show it. */
 async function walk(nodes: string[], root: string, index: number, word: string) {

@@ -23,7 +23,9 @@ export async function verify(bundlePath: string, circuits: string, policyPath: s
   try {
     const policy = decode("Policy", read(policyPath, 2 ** 20));
     fault = "INVALID";
-    const bundle = decode("ProofBundle", read(bundlePath, 2 ** 22));
+    const bytes = read(bundlePath, 2 ** 22);
+    need(bytes.filter((byte) => byte === 0x2c).length <= 16_384, "V0-size");
+    const bundle = decode("ProofBundle", bytes);
     fault = "UNDECIDED";
     const circuit = load(join(circuits, bundle.circuit_id));
     fault = "INVALID";
@@ -94,9 +96,9 @@ async function steps(bundle: Document, circuit: Circuit, policy: Document): Prom
   if (bundle.origin === "chain") {
     await checkEvidence(bundle.evidence, domain, job_id, instances_hash);
   } else {
-    const [proof_hash, receipt_hash] = [keccak256(proof), digest(bundle.receipt)];
-    const delivered = { job_id, circuit_id, instances_hash, proof_hash, receipt_hash };
-    need(signerOf("Delivery", domain, delivered, bundle.delivery) === terms.provider, "V3-delivery");
+    const hashes = { instances_hash, proof_hash: keccak256(proof), receipt_hash: digest(bundle.receipt) };
+    const by = signerOf("Delivery", domain, { job_id, circuit_id, ...hashes }, bundle.delivery);
+    need(by === terms.provider, "V3-delivery");
   }
   // 4 fidelity
   checkFidelity(circuit, policy.records, rule);
