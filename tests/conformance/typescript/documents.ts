@@ -74,7 +74,8 @@ function schema(kind: string): z.ZodType {
   return z.strictObject(Object.fromEntries(fields)).refine(BESIDES[kind] ?? (() => true));
 }
 
-const SCHEMAS = new Map(["Policy", "ProofBundle", "CircuitManifest", "SignedRecord"].map((kind) => [kind, schema(kind)]));
+const READ = ["Policy", "ProofBundle", "CircuitManifest", "SignedRecord"];
+const SCHEMAS = new Map(READ.map((kind) => [kind, schema(kind)]));
 
 /** The document of these bytes, with the defaults of what is absent; a refusal of step 0 for anything else. */
 export function decode(kind: string, bytes: Uint8Array): Document {

@@ -7,8 +7,8 @@ import { concat, getBytes, hexlify, toBeHex } from "ethers";
 import { initRustBN } from "rustbn-wasm";
 import { need } from "./json.ts";
 
-const REVISIONS = new Map(
-  [["SHANGHAI", Hardfork.Shanghai], ["CANCUN", Hardfork.Cancun], ["PRAGUE", Hardfork.Prague]]);
+const { Shanghai, Cancun, Prague } = Hardfork;
+const REVISIONS = new Map([["SHANGHAI", Shanghai], ["CANCUN", Cancun], ["PRAGUE", Prague]]);
 const curve = new RustBN254(await initRustBN());
 
 export const packed = (words: (bigint | number)[]): string => concat(words.map((word) => toBeHex(word, 32)));

@@ -32,7 +32,6 @@ export async function verify(bundlePath: string, circuits: string, policyPath: s
     await steps(bundle, circuit, policy);
     return { outcome: "VALID", code: null };
   } catch (error) {
-    if (!(error instanceof Refusal)) console.error(error);
     const code = error instanceof Refusal ? error.message : "V-internal";
     return { outcome: UNDECIDED.includes(code) ? "UNDECIDED" : fault, code };
   }
@@ -40,8 +39,8 @@ export async function verify(bundlePath: string, circuits: string, policyPath: s
 
 function read(path: string, most: number): Uint8Array {
   const file = lstatSync(path, { throwIfNoEntry: false });
-  need(file?.isFile() === true, "V0-file");
-  need(file!.size <= most, "V0-size");
+  if (!file?.isFile()) throw new Refusal("V0-file");
+  need(file.size <= most, "V0-size");
   return readFileSync(path);
 }
 
@@ -97,8 +96,8 @@ async function steps(bundle: Document, circuit: Circuit, policy: Document): Prom
     await checkEvidence(bundle.evidence, domain, job_id, instances_hash);
   } else {
     const hashes = { instances_hash, proof_hash: keccak256(proof), receipt_hash: digest(bundle.receipt) };
-    const by = signerOf("Delivery", domain, { job_id, circuit_id, ...hashes }, bundle.delivery);
-    need(by === terms.provider, "V3-delivery");
+    const signer = signerOf("Delivery", domain, { job_id, circuit_id, ...hashes }, bundle.delivery);
+    need(signer === terms.provider, "V3-delivery");
   }
   // 4 fidelity
   checkFidelity(circuit, policy.records, rule);
@@ -106,8 +105,8 @@ async function steps(bundle: Document, circuit: Circuit, policy: Document): Prom
   checkClaim(bundle, manifest);
   // 6 input
   const { input_offset, input_len } = terms.rule;
-  const input = packed(words.slice(input_offset, input_offset + input_len));
-  need(keccak256(input) === terms.input_commitment, "V6-commitment");
+  const input = words.slice(input_offset, input_offset + input_len);
+  need(keccak256(packed(input)) === terms.input_commitment, "V6-commitment");
   // 7 proof
   need(proof.length === 2 + 2 * manifest.proof_len, "V7-proof-length");
   need(await accepts(circuit.code, manifest.evm.revision, terms.rule, proof, words), "V7-proof");
