@@ -33,6 +33,7 @@ from circuits.tuner.probe import HEADROOM_BITS, Probes, cache_key
 from circuits.tuner.search import Candidate, Found, Goal, Search, Target, describe
 from circuits.tuner.search_cache import SearchCache
 from circuits.tuner.timing import in_true_order, this_machine, time_proofs
+from circuits.tuner.visibility import Alternative, with_other_inputs
 from verifier.errors import CircuitError
 from verifier.statement.certificates import Cost, CostRecord, FidelityCertificate
 from verifier.statement.manifest import Visibility
@@ -66,7 +67,10 @@ class Wishes(NamedTuple):
 
 
 class Built(NamedTuple):
-    """A circuit in its store, and what was measured on the way. The records are not signed yet."""
+    """A circuit in its store, and what was measured on the way. The records are not signed yet.
+
+    `other_inputs` is what it would cost with hashed inputs where they are shown, and shown where they are hashed.
+    """
 
     folder: CircuitFolder
     compiled: Compiled
@@ -75,6 +79,7 @@ class Built(NamedTuple):
     cost: CostRecord
     found: Found
     baseline: Baseline | None
+    other_inputs: Alternative | None
 
 
 class _Chosen(NamedTuple):
@@ -157,7 +162,8 @@ class _Build(NamedTuple):
         cost = self._cost(chosen, proved)
         run_args = chosen.candidate.run_args
         onto = registry.publish(store, chosen.compiled, run_args, self.model.source, chosen.srs_file, is_open=is_open)
-        return Built(onto, chosen.compiled, run_args, certificate, cost, found, given)
+        other = with_other_inputs(self.model, run_args, folder, self.limits)
+        return Built(onto, chosen.compiled, run_args, certificate, cost, found, given, other)
 
     def _faithful(
         self, given: Baseline | None, folder: Path, cache: Path | None

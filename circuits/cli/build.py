@@ -222,7 +222,7 @@ def _rows(built: Built, machine: Machine) -> list[tuple[str, Candidate]]:
 def _as_json(built: Built, machine: Machine) -> dict[str, Any]:
     from circuits.tuner.search import describe  # noqa: PLC0415 - see build_command
 
-    given = built.baseline
+    given, other = built.baseline, built.other_inputs
     return {
         "circuit_id": str(built.compiled.manifest.circuit_id),
         "folder": str(built.folder.path),
@@ -246,6 +246,16 @@ def _as_json(built: Built, machine: Machine) -> dict[str, Any]:
                 }
                 for note, each in _rows(built, machine)
             ],
+            "other_inputs": None
+            if other is None
+            else {
+                "inputs": other.run_args.visibility,
+                "logrows": other.run_args.logrows,
+                "prove_seconds": round(machine.seconds(other.layout), 3),
+                "memory_bytes": machine.memory_of(other.layout),
+                "gas": other.layout.gas,
+                "code_bytes": other.layout.code_bytes,
+            },
             "ezkl": None
             if given is None
             else {
@@ -275,6 +285,18 @@ def _print_search(console: Console, built: Built, machine: Machine) -> None:
             f"{shape.gas:,}",
             f"{shape.code_bytes:,}",
             f"{each.fidelity.max_error:.2g}",
+        )
+    other = built.other_inputs
+    if other is not None:
+        shape = other.layout
+        table.add_row(
+            f"{other.run_args.visibility} inputs",
+            describe(other.run_args),
+            f"{machine.seconds(shape):.2f}",
+            f"{machine.memory_of(shape) / 1e6:.0f}",
+            f"{shape.gas:,}",
+            f"{shape.code_bytes:,}",
+            "",
         )
     given = built.baseline
     if given is not None and given.layout is not None:

@@ -16,6 +16,7 @@ from circuits.ezkl_runner import Limits
 from circuits.graph import circuit_graph
 from circuits.parsing import parse_model
 from circuits.rebuild import rebuild
+from circuits.tuner.visibility import with_other_inputs
 from prover.bundle import Job, make_bundle
 from prover.infer import infer
 from prover.prove import ProvingFiles
@@ -101,6 +102,18 @@ def job(hashed: Built, key: Key, tmp_path_factory: pytest.TempPathFactory) -> Jo
 def bundle(hashed: Built, job: Job, key: Key, tmp_path_factory: pytest.TempPathFactory) -> ProofBundle:
     files = ProvingFiles.of(hashed.folder.private)
     return make_bundle(job, hashed.folder, files, key, tmp_path_factory.mktemp("work"), Limits())
+
+
+def test_costs_of_both_kinds_of_inputs_stand_side_by_side(hashed: Built, tmp_path: Path) -> None:
+    """What a build predicts for shown inputs of a hashed circuit, and back again what this very circuit has."""
+    shown = hashed.other_inputs
+    assert shown is not None
+    assert shown.run_args.visibility == "public"
+    assert shown.layout.gas < hashed.compiled.manifest.evm.gas
+    back = with_other_inputs(parse_model(two_heads()), shown.run_args, tmp_path, Limits())
+    assert back is not None
+    assert back.run_args == hashed.run_args
+    assert abs(back.layout.proof_bytes - hashed.compiled.manifest.proof_len) <= 2 * 32
 
 
 def test_a_hashed_bundle_verifies_and_shows_neither_input_nor_blind(
