@@ -23,8 +23,8 @@ from workers.dev.network import Network
 HERE = Path(__file__).parent
 JOB_SECONDS = 60
 BUILD_SECONDS = 1200
-SEARCH_SECONDS = "10"
-"""Of searching for cheap run arguments: more makes proofs cheaper yet."""
+SEARCH_SECONDS = "240"
+"""Of searching for cheap run arguments, at the most: ten are too few for a recurrent network, or on a busy machine."""
 
 
 def open_network(actors: Actors) -> Stage:
