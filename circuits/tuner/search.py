@@ -134,7 +134,10 @@ class Search:
                 where=f"{self._asked} probes",
                 do="Give the search more time: --max-seconds.",
             )
-        ordered = sorted(self._candidates.values(), key=lambda each: each.seconds(self._machine))
+        # where two are predicted to take as long, the smaller verifier had fewer columns to open
+        ordered = sorted(
+            self._candidates.values(), key=lambda each: (each.seconds(self._machine), each.layout.code_bytes)
+        )
         seconds = self._clock() - self._begun
         return Found(tuple(ordered), self._asked, self._probes.cached, seconds, stopped)
 
