@@ -124,6 +124,8 @@ def bytes_cases(base: Base) -> dict[str, Case]:
         "0_deep": (b"[" * 50_000, "V0-depth"),
         "0_depth_17": (depth, "V0-depth"),
         "0_depth_16": (depth[5:-1], "V0-schema"),
+        "0_16384_commas": (b"[" + b"0," * 16_384 + b"0]", "V0-schema"),
+        "0_16385_commas": (b"[" + b"0," * 16_385 + b"0]", "V0-size"),
         "0_float": (number(b"31337.0"), "V0-json"),
         "0_exponent": (number(b"1e21"), "V0-json"),
         "0_big_number": (number(b"123456789012345678"), "V0-json"),

@@ -50,6 +50,7 @@ class Block:
     header_fields: int = _HEADER_FIELDS
     fields: int | None = None
     receipt_fields: int = 4
+    access_lists_deep: int = 0
 
     def evidence(self, bundle: ProofBundle) -> ChainEvidence:
         """That this block closed the bundle's job."""
@@ -75,6 +76,8 @@ class Block:
         fields: list[Any] = [b"\x01"] * count
         for place in _LISTS.get(kind, ()):
             fields[place] = []
+        for _ in range(self.access_lists_deep - 1):
+            fields[_LISTS[kind][0]] = [fields[_LISTS[kind][0]]]
         if kind == 0:
             fields[6] = rlp.sedes.big_endian_int.serialize(self.chain_id * 2 + 35 if self.chain_id else 27)
         else:
@@ -126,6 +129,9 @@ def chain_cases(base: Base) -> dict[str, Case]:
         "valid_chain_behind_other_events": (Block(logs_before=3), None),
         "valid_chain_header_of_15_fields": (Block(header_fields=15), None),
         "valid_chain_header_of_40_fields": (Block(header_fields=40), None),
+        "valid_chain_transaction_16_lists_deep": (Block(kind=1, access_lists_deep=15), None),
+        "3_evidence_transaction_17_lists_deep": (Block(kind=1, access_lists_deep=16), "V3-evidence-transaction"),
+        "3_evidence_transaction_2000_lists_deep": (Block(kind=1, access_lists_deep=1999), "V3-evidence-transaction"),
         "3_evidence_header_14_fields": (Block(header_fields=14), "V3-evidence-header"),
         "3_evidence_header_41_fields": (Block(header_fields=41), "V3-evidence-header"),
         "3_evidence_header_short_root": (Block(header={5: bytes(31)}), "V3-evidence-header"),
