@@ -39,6 +39,7 @@ from verifier.statement.evidence import ChainEvidence, LogEntry
 from verifier.statement.manifest import JOB_LIMBS, MAX_AXES, CircuitManifest, EvmVerifier, SrsDigest, TensorSpec
 from verifier.statement.scalars import (
     FIELD_MODULUS,
+    MAX_TEXT,
     SECP256K1_ORDER,
     Address,
     Bytes32,
@@ -52,6 +53,7 @@ from verifier.statement.scalars import (
     Timestamp,
     Uint256,
     WalletSignature,
+    printable,
 )
 from verifier.statement.terms import (
     Acceptance,
@@ -64,6 +66,7 @@ from verifier.statement.terms import (
     SignedQuote,
     SignedRelease,
     SignedTerms,
+    input_commitment,
 )
 from verifier.statement.verdict import Opinion, TermsVerdict, Verdict
 
@@ -423,3 +426,45 @@ def test_a_tensor_has_so_many_axes_and_no_more() -> None:
     assert replace(spec, shape=(Count(1),) * MAX_AXES).shape == (1,) * MAX_AXES
     with pytest.raises(ValueError, match="axes"):
         replace(spec, shape=(Count(1),) * (MAX_AXES + 1))
+
+
+MANIFEST = BASE.circuit.manifest
+SCALAR = replace(MANIFEST.outputs[0], shape=(Count(1),), length=Count(1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"inputs": (), "n_instances": Count(int(MANIFEST.n_instances) - MANIFEST.input_len)}, "at least one input"),
+        ({"outputs": (), "n_instances": Count(int(MANIFEST.outputs[0].offset))}, "at least one input and one output"),
+        ({"proof_len": Count(0)}, "positive multiple of 32"),
+        ({"proof_len": Count(int(MANIFEST.proof_len) + 1)}, "positive multiple of 32"),
+        ({"value_bound": Uint256(2**24 - 1)}, "too small for the job limbs"),
+        ({"outputs": (replace(SCALAR, shape=(Count(0),), length=Count(0)),)}, "is empty"),
+    ],
+)
+def test_a_manifest_that_is_no_circuit(changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        replace(MANIFEST, **changes)
+
+
+def test_the_least_that_a_manifest_may_say() -> None:
+    assert replace(MANIFEST, value_bound=Uint256(2**24), proof_len=Count(32)).proof_len == 32
+    one = replace(MANIFEST, outputs=(SCALAR,), n_instances=Count(int(SCALAR.offset) + 1))
+    assert one.outputs[0].size == 1
+
+
+@pytest.mark.parametrize("words", [b"", bytes(31), bytes(33)])
+def test_an_input_is_whole_words(words: bytes) -> None:
+    with pytest.raises(VerifierError, match=rf"^V6-words: .* \(found {len(words)} bytes\)$"):
+        input_commitment(words)
+
+
+def test_anybodys_text_can_be_shown() -> None:
+    assert printable("a\x1b[2J\u202eb\n") == "a?[2J?b?"
+    assert Text.shown("x" * MAX_TEXT) == "x" * MAX_TEXT
+    assert Text.shown("x" * MAX_TEXT + "y") == "x" * (MAX_TEXT - 1) + "…"
+    assert len(Text.shown("x" * 1000)) == MAX_TEXT
+    for kind in (Text, Measure):
+        with pytest.raises(ValueError, match=f"^{kind.__name__} wants a "):
+            kind.from_json(1)
