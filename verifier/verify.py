@@ -247,13 +247,15 @@ def check_signatures(case: _Case) -> None:
 
         check_released(bundle.evidence, bundle.domain, job_id, instances_hash)
         return
-    signed = None
-    if bundle.receipt is not None:  # else __post_init__ of the bundle made sure that there is evidence
-        signed = delivery_message(job_id, bundle.circuit_id, instances_hash, bundle.proof, bundle.receipt)
+    delivery, receipt = bundle.delivery, bundle.receipt  # both or neither: a bundle without evidence has both
     if (
-        signed is None
-        or bundle.delivery is None
-        or not signed_by(provider, signed.digest(bundle.domain), bundle.delivery)
+        delivery is None
+        or receipt is None
+        or not signed_by(
+            provider,
+            delivery_message(job_id, bundle.circuit_id, instances_hash, bundle.proof, receipt).digest(bundle.domain),
+            delivery,
+        )
     ):
         _no(
             "V3-delivery",

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tests.vectors.cases import read_base, with_terms
+from tests.vectors.base import signed_record
+from tests.vectors.cases import read_base, resign, with_terms
+from tests.vectors.keys import OWNER
 from verifier.basis import Basis
 from verifier.circuit import Circuit
 from verifier.errors import VerifierError
@@ -18,9 +20,12 @@ from verifier.instances import calldata, claimed_words
 from verifier.keccak import keccak256
 from verifier.policy import ANY, CircuitRule, Policy
 from verifier.statement import canonical
+from verifier.statement.bundle import ProofBundle
+from verifier.statement.certificates import Acceptance as AcceptanceSet
+from verifier.statement.certificates import FidelityCertificate
 from verifier.statement.scalars import Bytes32, Count, Measure, Text
 from verifier.statement.terms import ProofRule
-from verifier.statement.verdict import CheckedAgainst
+from verifier.statement.verdict import CheckedAgainst, Opinion
 from verifier.verify import MAX_GAS, check_terms, verify
 from verifier.version import __version__
 
@@ -153,3 +158,63 @@ def test_calldata_of_a_quarter_mebibyte_is_the_largest() -> None:
 def test_a_revision_that_nobody_knows_is_refused_by_name() -> None:
     with pytest.raises(VerifierError, match=r"^V7-revision: .* \(expected .+ or .+; found x{40}\)$"):
         run_verifier(b"", b"", gas_cap=10**7, revision="x" * 50)
+
+
+def test_a_refusal_names_all_that_differs() -> None:
+    job, circuit = BASE.job, BASE.circuit
+    rule = replace(job.terms.rule, gas_cap=Count(1), code_hash=Bytes32(bytes(32)))
+    verdict = verify(with_terms(job, rule=rule), circuit, BASE.policy)
+    assert (verdict.message or "").endswith("found differs in code_hash, gas_cap)")
+    versions = (Text("23.0.6"), Text("23.0.7"))
+    verdict = verify(job, circuit, BASE.rule(ezkl_versions=versions))
+    assert "expected 23.0.6 or 23.0.7; found 23.0.5" in (verdict.message or "")
+
+
+def accepted(error: str) -> AcceptanceSet:
+    return AcceptanceSet(
+        samples_sha256=Bytes32(bytes(32)), samples=Count(9), max_error=Measure(error), agreement=Measure("1")
+    )
+
+
+def test_the_best_acceptance_set_is_the_one_that_is_named() -> None:
+    certificate = next(r.record for r in BASE.circuit.records if isinstance(r.record, FidelityCertificate))
+    for errors in (("0.5", "0.25"), ("0.25", "0.5")):
+        sets = [
+            AcceptanceSet(
+                samples_sha256=Bytes32(bytes(32)), samples=Count(9), max_error=Measure(e), agreement=Measure("1")
+            )
+            for e in errors
+        ]
+        records = tuple(signed_record(replace(certificate, acceptance=each), OWNER) for each in sets)
+        circuit = replace(BASE.circuit, records=(*BASE.circuit.records, *records))
+        verdict = verify(BASE.job, circuit, BASE.rule(max_acceptance_error=Measure("0.1")))
+        assert verdict.code == "V4-acceptance"
+        assert "found error 0.25 on 9)" in (verdict.message or "")
+
+
+def opinion(of: ProofBundle, engine: str, *, accepts: bool) -> Opinion:
+    return Opinion(engine=Text(engine), bundle_sha256=canonical.digest(of), accepts=accepts)
+
+
+def test_each_opinion_that_is_missing_or_disagrees_is_named() -> None:
+    job, circuit, policy = BASE.job, BASE.circuit, BASE.policy
+    asking = replace(policy, opinions=replace(policy.opinions, required=(Text("ezkl"), Text("other"))))
+    verdict = verify(job, circuit, asking)
+    assert (verdict.outcome, verdict.code) == ("UNDECIDED", "V8-missing")
+    assert "expected ezkl, other; found none" in (verdict.message or "")
+    given = (opinion(job, "ezkl", accepts=False), opinion(job, "other", accepts=False))
+    verdict = verify(job, circuit, policy, given)
+    assert (verdict.outcome, verdict.code) == ("UNDECIDED", "V8-disagreement")
+    assert "the code accepts what others refuse: ezkl, other" in (verdict.message or "")
+
+
+def test_a_refusal_by_the_code_that_another_accepts_is_undecided() -> None:
+    """The trap: INVALID would let nobody look at the one case in which this verifier may be the wrong one."""
+    bad = resign(replace(BASE.job, proof=BASE.other_job.proof))
+    assert verify(bad, BASE.circuit, BASE.policy).code == "V7-proof"
+    for accepts, code in ((True, "V8-disagreement"), (False, "V7-proof")):
+        verdict = verify(bad, BASE.circuit, BASE.policy, (opinion(bad, "ezkl", accepts=accepts),))
+        assert (verdict.outcome, verdict.code) == ("UNDECIDED" if accepts else "INVALID", code)
+    assert "the code refuses what others accept: ezkl" in (
+        verify(bad, BASE.circuit, BASE.policy, (opinion(bad, "ezkl", accepts=True),)).message or ""
+    )
