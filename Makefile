@@ -11,7 +11,7 @@ NPM = $(shell command -v npm || echo "$(NODE_BIN) $(NPM_CLI)")
 SYSTEM := tests/dev tests/docs/test_walk.py tests/integration tests/workers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test long fuzz mutation lint format contracts requirements clean
+.PHONY: help setup demo test long fuzz mutation coverage lint format contracts requirements clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ fuzz: setup ## Fuzz every parser and verify, guided by coverage: make fuzz MINUT
 mutation: setup ## Change the checks of the verifier one at a time: which change does no test notice? (hours)
 	$(BIN)/python -m tests.mutation.run
 	$(BIN)/python -m tests.mutation.report
+
+coverage: setup ## Which lines and branches of the contracts do the tests of their verbs run?
+	$(BIN)/python -m tests.contracts.coverage
 
 lint: setup ## ruff, mypy, import rules, lock files and compiled contracts
 	$(BIN)/ruff check .
