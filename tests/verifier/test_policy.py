@@ -193,6 +193,13 @@ def test_what_is_no_toml_says_where_and_why() -> None:
         Policy.from_toml("circuits = 3")
 
 
+def test_a_policy_file_in_toml_is_named_where_it_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text("=")
+    with pytest.raises(VerifierError, match=rf"^V0-policy: .* \(where {re.escape(str(path))}; found "):
+        Policy.load(path)
+
+
 def test_a_policy_in_json_may_leave_out_what_has_a_default(tmp_path: Path) -> None:
     path = tmp_path / "policy.json"
     held = {"chains": BASE.policy.chains, "circuits": BASE.policy.circuits}

@@ -404,7 +404,9 @@ def test_the_delivery_of_a_bundle_is_signed_over_its_own_proof_and_receipt() -> 
 
 
 def test_json_above_the_limit_is_not_read_and_says_both_sizes() -> None:
-    with pytest.raises(VerifierError, match=r"^V0-size: .* \(where w; expected at most 5 bytes; found 7 bytes\)$"):
+    with pytest.raises(
+        VerifierError, match=r"^V0-size: the JSON is too large \(where w; expected at most 5 bytes; found 7 bytes\)$"
+    ):
         canonical.parse(b'"12345"', where="w", limit=5)
     with pytest.raises(VerifierError, match="V0-size"):
         canonical.decode(ProofBundle, RAW, where="w", limit=len(RAW) - 1)
