@@ -34,7 +34,7 @@ class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def fits(self, function: str, lines: str) -> bool:
         """Whether this is the reason for that survivor."""
-        return bool(re.search(self.function, function) and re.search(self.line, lines))
+        return bool(re.search(self.function, function) and re.search(self.line, lines, re.MULTILINE))
 
 
 def changed(diff: str) -> str:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from mutmut.__main__ import create_mutants, store_lines_covered_by_tests
+from mutmut.__main__ import create_mutants
 from mutmut.configuration import config
 from mutmut.mutation.data import SourceFileMutationData
 from mutmut.mutation.trampoline import set_mutant_under_test
@@ -31,13 +31,12 @@ CPU_SECONDS = 60
 
 
 def make() -> None:
-    """Write the mutants of all modules that pyproject.toml names, where a test runs the line."""
+    """Write the mutants of all modules that pyproject.toml names."""
     set_mutant_under_test("mutant_generation")
     Path("mutants").mkdir(exist_ok=True)
     copy_src_dir()
     copy_also_copy_files()
     setup_source_paths()
-    store_lines_covered_by_tests()
     create_mutants(os.cpu_count() or 1)
 
 
