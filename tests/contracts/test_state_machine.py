@@ -53,15 +53,23 @@ def run(machine: type[EscrowMachine], examples: int, *phases: Phase) -> None:
 
 
 def test_the_invariants_hold(zoo: dict[str, Built], parties: dict[str, LocalAccount]) -> None:
-    """Each verb must have succeeded and been refused, or the run showed less than it says."""
-    machine = machine_on(zoo, parties)
-    run(machine, 10_000 // STEPS + 60 if LONG else 60)
-    calls = sum(machine.outcomes.values())
-    print(f"{machine.steps} steps, {calls} calls judged: {sorted(machine.outcomes.items())}")  # noqa: T201 - pytest -s
-    assert machine.steps >= (10_000 if LONG else 1_000)
+    """Each verb must have succeeded and been refused, or the run showed less than it says.
+
+    Hypothesis draws also constants of the modules that are loaded, so other tests in the same process change the orders,
+    and the first sixty may lack one of the rare successes.
+    """
     verbs = {"fund", "fund_with_permit", "fund_with_permit2", "fund_many", "decline", "reclaim", "cancel"}
     verbs |= {"release", "release_many", "release_by_proof"}
-    missing = {f"{verb} {end}" for verb in verbs for end in ("done", "refused")} - set(machine.outcomes)
+    wanted = {f"{verb} {end}" for verb in verbs for end in ("done", "refused")}
+    for turns in (1, 2, 4, 8):
+        machine = machine_on(zoo, parties)
+        run(machine, turns * (10_000 // STEPS + 60 if LONG else 60))
+        calls = sum(machine.outcomes.values())
+        print(f"{machine.steps} steps, {calls} calls judged: {sorted(machine.outcomes.items())}")  # noqa: T201 - pytest -s
+        assert machine.steps >= (10_000 if LONG else 1_000)
+        missing = wanted - set(machine.outcomes)
+        if not missing:
+            break
     assert not missing, sorted(machine.outcomes.items())
 
 
