@@ -55,7 +55,7 @@ def run(machine: type[EscrowMachine], examples: int, *phases: Phase) -> None:
 def test_the_invariants_hold(zoo: dict[str, Built], parties: dict[str, LocalAccount]) -> None:
     """Each verb must have succeeded and been refused, or the run showed less than it says.
 
-    Hypothesis draws also constants of the modules that are loaded, so other tests in the same process change the orders,
+    Hypothesis also draws constants of the modules that are loaded, so other tests in the process change the orders,
     and the first sixty may lack one of the rare successes.
     """
     verbs = {"fund", "fund_with_permit", "fund_with_permit2", "fund_many", "decline", "reclaim", "cancel"}
