@@ -134,10 +134,7 @@ class Search:
                 where=f"{self._asked} probes",
                 do="Give the search more time: --max-seconds.",
             )
-        # where two are predicted to take as long, the smaller verifier had fewer columns to open
-        ordered = sorted(
-            self._candidates.values(), key=lambda each: (each.seconds(self._machine), each.layout.code_bytes)
-        )
+        ordered = sorted(self._candidates.values(), key=lambda each: each.seconds(self._machine))
         seconds = self._clock() - self._begun
         return Found(tuple(ordered), self._asked, self._probes.cached, seconds, stopped)
 

@@ -18,7 +18,7 @@ from circuits.graph import sample_input
 from circuits.model import Model
 from circuits.run_arguments import RunArguments
 from circuits.samples import Sample
-from circuits.tuner.cost import Layout, Machine
+from circuits.tuner.cost import Machine
 from circuits.tuner.search import Candidate, describe
 from verifier.statement.scalars import Text
 
@@ -100,12 +100,13 @@ def in_true_order(
 
 
 def near(candidates: Sequence[Candidate], machine: Machine) -> list[Candidate]:
-    """The few candidates near the best whose columns differ: other scales, bases and digits in them cost the same."""
+    """The few candidates near the best that differ in k, columns or legs: those that differ in scales cost the same."""
     most = NEAR * candidates[0].seconds(machine)
-    found: dict[Layout, Candidate] = {}
+    found: dict[tuple[int, int, int], Candidate] = {}
     for each in candidates:
         if each.seconds(machine) <= most:
-            found.setdefault(each.layout, each)
+            knobs = (each.run_args.logrows, each.run_args.num_inner_cols, each.run_args.decomp_legs)
+            found.setdefault(knobs, each)
     return list(found.values())[:MEASURED]
 
 
