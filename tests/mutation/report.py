@@ -57,7 +57,7 @@ def main() -> int:
         for mutant, code in results.items():
             if status_by_exit_code[code] not in ("survived", "no tests"):
                 continue
-            function = re.sub(r"__mutmut_\d+$", "", mutant).replace("ǁ", ".").replace(".x_", ".")
+            function = re.sub(r"__mutmut_\d+$", "", mutant).replace("xǁ", "").replace("ǁ", ".").replace(".x_", ".")
             lines = changed(get_diff_for_mutant(mutant))
             reason = next((each for each in reasons if each.fits(function, lines)), None)
             if reason is None and noticed_from_the_start(mutant):
