@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from verifier.errors import EscrowError, UsageError
+from verifier.files import write_atomic
 from verifier.payment import artifacts
 from verifier.payment.chain import Chain, Mined
 from verifier.payment.escrow import Escrow, deploy_escrow, deploy_test_token
@@ -84,7 +85,8 @@ def deploy(
         Escrow(chain, escrow, of_token).check()
         found |= {"escrow": str(escrow), "code_hash": str(artifacts.escrow_code_hash(of_token))}
     record = home / "owner" / "escrows" / str(chain_id) / f"{escrow}.json"
-    _write(record, canonical.encode(dict(sorted(found.items()))))
+    record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomic(record, canonical.encode(found))
     # Contracts first, then what is known of each.
     order = sorted(found, key=lambda name: (name.startswith("token"), name not in {"escrow", "token"}))
     _show({name: found[name] for name in order} | {"record": str(record)}, as_json=as_json)
@@ -100,13 +102,6 @@ def _contract(found: dict[str, object], mined: Mined, prefix: str = "") -> Addre
         f"{prefix}gas": mined.gas_used,
     }
     return mined.contract
-
-
-def _write(path: Path, record: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    draft.write_bytes(record)
-    draft.replace(path)
 
 
 def _show(found: dict[str, object], *, as_json: bool) -> None:
