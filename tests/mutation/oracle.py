@@ -16,7 +16,7 @@ from typing import Any
 import pyrevm
 
 from tests.conformance.vectors import Vector, vectors
-from tests.verifier.said import MESSAGES, said
+from tests.verifier.messages import MESSAGES, said
 from verifier.judge import Judge
 
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from tests.conformance.vectors import BASE, CASES, SWEEPS, Vector, vectors
 from tests.conformance.vectors import ROOT as VECTORS
 from tests.vectors.cases import read_base, resign
-from tests.verifier.said import MESSAGES, said
+from tests.verifier.messages import MESSAGES, said
 from verifier.bundles import read_bundle
 from verifier.cli.verify import verdict_of
 from verifier.evm import PyrevmEngine, run_verifier

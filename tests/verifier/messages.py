@@ -1,4 +1,4 @@
-"""What the verifier says of each vector, in words; `python -m tests.verifier.said` writes messages.json anew.
+"""What the verifier says of each vector, in words; `python -m tests.verifier.messages` writes messages.json anew.
 
 Codes belong to the specification and stand in the vectors. The words are ours; who changes one reads them all there.
 """
