@@ -119,7 +119,10 @@ class AnvilWorld(World):
         return bytes.fromhex(trace.get("output", "0x")[2:])
 
     def _mined(self, call: dict[str, Any]) -> dict[str, Any]:
-        digest = ask(self.port, "eth_sendTransaction", call)
+        return self.receipt(ask(self.port, "eth_sendTransaction", call))
+
+    def receipt(self, digest: str) -> dict[str, Any]:
+        """anvil takes a transaction before it mines it, so its receipt may take a while."""
         until = time.monotonic() + 20
         while (receipt := ask(self.port, "eth_getTransactionReceipt", digest)) is None:
             assert time.monotonic() < until, "anvil mined nothing"

@@ -53,8 +53,7 @@ class Delegated(AnvilWorld):
         }
         signed = Account.sign_transaction(transaction, stranger.key)
         sent = ask(self.port, "eth_sendRawTransaction", "0x" + bytes(signed.raw_transaction).hex())
-        receipt = ask(self.port, "eth_getTransactionReceipt", sent)
-        assert receipt["type"] == "0x4"
+        assert self.receipt(sent)["type"] == "0x4"
 
     def says(self, asked: bytes) -> bytes:
         """The wallet's word on a digest, kept in the payer's own storage."""
