@@ -11,6 +11,7 @@ from tests.vectors.circuit_cases import circuit_cases
 from tests.vectors.claim_cases import claim_cases
 from tests.vectors.evidence import chain_cases
 from tests.vectors.models import KINDS
+from tests.vectors.pinned_cases import pinned_cases
 from tests.vectors.terms_cases import terms_cases
 from verifier.statement import canonical
 
@@ -39,7 +40,10 @@ def write_cases(base: Base, out: Path) -> int:
 
 def all_cases(base: Base) -> dict[str, Case]:
     """Every case by its name, which begins with the step that finds it or with ``valid``."""
-    parts = (passing, bytes_cases, text_cases, file_cases, circuit_cases, terms_cases, claim_cases, chain_cases)
+    parts = (
+        *(passing, bytes_cases, text_cases, file_cases),
+        *(circuit_cases, pinned_cases, terms_cases, claim_cases, chain_cases),
+    )
     cases: dict[str, Case] = {}
     for part in parts:
         made = part(base)

@@ -30,6 +30,8 @@ MEASURES = ("prove_seconds", "max_error", "mean_error", "agreement", "min_agreem
 SIGNED_INTEGERS = ("inputs", "outputs", "least", "greatest")
 WORDS = ("schema", "origin", "visibility", "dtype", "assurance", "srs")
 """Fields that hold one of a few words: every other one is refused by its type."""
+CIRCUIT_NAMES = ("", "**", "__proto__", "constructor", "0x", "0x" + "0" * 62, "0x" + "0" * 66, "0x" + "A" * 64)
+"""What names no circuit of a policy, neither by its id nor by ``*``."""
 OPTIONAL = frozenset(
     f"policy.{field}"
     for field in (
@@ -169,6 +171,10 @@ def _changes(raw: str, sweep: Sweep) -> Iterator[tuple[str, dict[str, Any]]]:
                 if raw[end] != "," and raw[start - 1] == ",":
                     at, cut = start - 1, cut + 1
             yield f"{path}.{change.name}", _line(at, cut, put, sweep.outcome, change.code)
+        if path == "circuits.*":
+            for name in CIRCUIT_NAMES:
+                put = json.dumps(name) + whole.removeprefix('"*"')
+                yield f"{path}.named_{name}", _line(start, end - start, put, sweep.outcome, "V0-schema")
     for path, _, end in _objects(raw):
         yield f"{path}.extra".lstrip("."), _line(end - 1, 0, ',"zzz":1', sweep.outcome, "V0-schema")
 
