@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.vectors.base import signed_record
 from tests.vectors.cases import read_base
@@ -134,9 +135,9 @@ def test_models_are_stated_by_owners_who_attest_this_code() -> None:
     circuit, policy = BASE.circuit, BASE.policy
     attestation = next(r.record for r in circuit.records if isinstance(r.record, CircuitAttestation))
     assert stated_models(circuit, policy) == ((OWNER.address, str(attestation.model)),)
-    renamed = type(attestation)(
-        **{name: getattr(attestation, name) for name in attestation.__struct_fields__} | {"model": Text("other")}
-    )
-    for key, told in ((OWNER, ((OWNER.address, "other"),)), (STRANGER, ())):
-        other = with_records(without(circuit, CircuitAttestation), signed_record(renamed, key))
+    renamed = replace(attestation, model=Text("other"))
+    foreign = replace(renamed, code_hash=Bytes32(b"\2" * 32))
+    stated = ((OWNER.address, "other"),)
+    for record, key, told in ((renamed, OWNER, stated), (renamed, STRANGER, ()), (foreign, OWNER, ())):
+        other = with_records(without(circuit, CircuitAttestation), signed_record(record, key))
         assert stated_models(other, policy) == told
