@@ -34,6 +34,8 @@ _FIRST_SCALE = {False: 13, True: 7}
 _LEAST_BASE = 2
 _GREATEST_BASE = 1 << 20
 _LOOKUP_MARGIN = 4
+_MARGINS = (2, 4, 8)
+"""A lookup's table reaches beyond what was seen by one of these parts of it: the widest, unless columns are saved."""
 _TOLERANCE = 1.1
 """A layout is tried when its predicted code is at most this much too large: the true code decides."""
 _BETTER = 0.97
@@ -248,10 +250,13 @@ class Search:
                 for logrows in LOGROWS:
                     if base > 2**logrows - RESERVED_ROWS:
                         continue
-                    run_args = self._run_args(scales, logrows, inner, base, legs, lookup)
-                    shape = layout(settings, logrows, (run_args.lookup_min, run_args.lookup_max))
-                    if shape is not None and self._may_be_checked(shape):
-                        yield run_args, shape
+                    tried: set[Layout | None] = set()
+                    for margin in _MARGINS if lookup else _MARGINS[:1]:
+                        run_args = self._run_args(scales, logrows, inner, base, legs, _wider(lookup, margin))
+                        shape = layout(settings, logrows, (run_args.lookup_min, run_args.lookup_max))
+                        if shape is not None and shape not in tried and self._may_be_checked(shape):
+                            yield run_args, shape
+                        tried.add(shape)
 
     def _may_be_checked(self, shape: Layout) -> bool:
         if self._target == "offchain":
@@ -263,17 +268,15 @@ class Search:
         )
 
     def _run_args(  # noqa: PLR0913, PLR0917 - the knobs
-        self, scales: Scales, logrows: int, inner: int, base: int, legs: int, lookup: tuple[int, int] | None
+        self, scales: Scales, logrows: int, inner: int, base: int, legs: int, lookup: tuple[int, int]
     ) -> RunArguments:
-        low, high = lookup or (-_LOOKUP_MARGIN, _LOOKUP_MARGIN)
-        margin = max(_LOOKUP_MARGIN, (high - low) // 2) if lookup else 0
         return RunArguments(
             visibility=self._visibility,
             input_scale=scales.inputs,
             param_scale=scales.params,
             scale_rebase_multiplier=scales.multiplier,
-            lookup_min=max(low - margin, -MAX_LOOKUP),
-            lookup_max=min(high + margin, MAX_LOOKUP),
+            lookup_min=lookup[0],
+            lookup_max=lookup[1],
             logrows=logrows,
             num_inner_cols=inner,
             decomp_base=base,
@@ -321,6 +324,15 @@ class Search:
             do="Make the model smaller, prove logits instead of softmax and argmax, hash its inputs, "
             "or build with --target offchain: such circuits cannot be sold.",
         )
+
+
+def _wider(seen: tuple[int, int] | None, part: int) -> tuple[int, int]:
+    """The range of a table: what lookups were seen to ask, and a part of that more on both sides."""
+    if seen is None:
+        return -_LOOKUP_MARGIN, _LOOKUP_MARGIN
+    low, high = seen
+    margin = max(_LOOKUP_MARGIN, (high - low) // part)
+    return max(low - margin, -MAX_LOOKUP), min(high + margin, MAX_LOOKUP)
 
 
 def describe(run_args: RunArguments) -> str:
