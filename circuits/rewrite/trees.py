@@ -1,7 +1,7 @@
-"""Tree ensembles as matrix products: one comparison for each different test, one row of a product for each leaf.
+"""Tree ensembles as one comparison for each different test, a product for each split and one sum over the leaves.
 
-``d = x A <= t`` decides every test at once; a leaf is reached when ``d P + b`` is 1 and is at most 0 otherwise, so that
-``Relu(d P + b) V`` sums the values of the leaves reached. Exact but for the order of additions.
+All tests are decided at once, `decisions.reached` says which leaves are, and a matrix product sums their values. Exact
+but for the order of additions.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
+from circuits.rewrite.decisions import Split, reached
 from circuits.rewrite.editing import ML_DOMAIN, Editor, attributes, text
 from circuits.rewrite.ml import Nodes, as_floats, transformed, two_classes
 from circuits.rewrite.scores import post_transform
@@ -35,9 +36,13 @@ _SIDES = {
 
 class _Ensemble(NamedTuple):
     tests: list[tuple[int, float]]
-    paths: list[dict[int, bool]]
+    trees: list[Split | int]
     values: list[dict[int, float]]
     comparison: str
+
+
+class _MalformedError(Exception):
+    """A node that is not there, a path without end, or too many leaves."""
 
 
 def rewrite_trees(editor: Editor) -> list[str]:
@@ -52,16 +57,15 @@ def rewrite_trees(editor: Editor) -> list[str]:
             return None
         made = (_classifier if node.op_type.endswith("Classifier") else _regressor)(editor, node, ensemble)
         if made is not None:
-            told.append(
-                f"{node.op_type} as matrix products ({len(ensemble.tests)} tests, {len(ensemble.paths)} leaves)"
-            )
+            size = f"{len(ensemble.tests)} tests, {len(ensemble.values)} leaves"
+            told.append(f"{node.op_type} as comparisons and products ({size})")
         return made
 
     editor.each(change)
     return told
 
 
-def _read(found: dict[str, Any], kind: str) -> _Ensemble | None:  # noqa: C901 - one walk over one odd encoding
+def _read(found: dict[str, Any], kind: str) -> _Ensemble | None:
     """All leaves with the way to each; None where an ensemble is malformed, too large, or mixes comparisons."""
     modes = [text(each) for each in found.get("nodes_modes", [])]
     keys = list(zip(found.get("nodes_treeids", []), found.get("nodes_nodeids", []), strict=False))
@@ -82,27 +86,30 @@ def _read(found: dict[str, Any], kind: str) -> _Ensemble | None:  # noqa: C901 -
         here = weights.setdefault((tree, leaf), {})
         here[int(target)] = here.get(int(target), 0.0) + float(weight)
     tests: dict[tuple[int, float], int] = {}
-    paths: list[dict[int, bool]] = []
     values: list[dict[int, float]] = []
+
+    def grow(tree: int, node: int, path: dict[int, bool], depth: int) -> Split | int:
+        index = place.get((tree, node))
+        if index is None or depth > MAX_DEPTH or len(values) > MAX_LEAVES:
+            raise _MalformedError
+        if modes[index] == "LEAF":
+            values.append(weights.get((tree, node), {}))
+            return len(values) - 1
+        test = tests.setdefault((int(features[index]), float(thresholds[index])), len(tests))
+        sides = (truths[index], True), (falsehoods[index], False)
+        if test in path:  # decided above
+            return next(grow(tree, child, path, depth + 1) for child, outcome in sides if outcome == path[test])
+        truth, falsehood = (grow(tree, child, path | {test: outcome}, depth + 1) for child, outcome in sides)
+        return Split(test, truth, falsehood)
+
     roots: dict[int, int] = {}
     for tree, node in keys:
         roots.setdefault(tree, node)
-    for tree, root in roots.items():
-        waiting: list[tuple[int, dict[int, bool], int]] = [(root, {}, 0)]
-        while waiting:
-            node, path, depth = waiting.pop()
-            index = place.get((tree, node))
-            if index is None or depth > MAX_DEPTH or len(paths) > MAX_LEAVES:
-                return None
-            if modes[index] == "LEAF":
-                paths.append(path)
-                values.append(weights.get((tree, node), {}))
-                continue
-            test = tests.setdefault((int(features[index]), float(thresholds[index])), len(tests))
-            for child, outcome in ((truths[index], True), (falsehoods[index], False)):
-                if path.get(test, outcome) == outcome:
-                    waiting.append((child, path | {test: outcome}, depth + 1))
-    return _Ensemble(list(tests), paths, values, comparison)
+    try:
+        trees = [grow(tree, root, {}, 0) for tree, root in roots.items()]
+    except _MalformedError:
+        return None
+    return _Ensemble(list(tests), trees, values, comparison)
 
 
 def _sums(editor: Editor, node: onnx.NodeProto, ensemble: _Ensemble, base: Any) -> tuple[Nodes, str] | None:
@@ -113,7 +120,7 @@ def _sums(editor: Editor, node: onnx.NodeProto, ensemble: _Ensemble, base: Any) 
         return None
     if any(feature >= shape[1] for feature, _ in ensemble.tests):
         return None
-    values = np.zeros((len(ensemble.paths), targets), np.float64)
+    values = np.zeros((len(ensemble.values), targets), np.float64)
     for row, value in enumerate(ensemble.values):
         for key, weight in value.items():
             values[row, key] = weight
@@ -123,32 +130,29 @@ def _sums(editor: Editor, node: onnx.NodeProto, ensemble: _Ensemble, base: Any) 
         constant = editor.constant(values.sum(axis=0, keepdims=True) + base, "base", np.float32)
         zero = editor.constant(np.zeros((shape[1], targets)), "zero", np.float32)
         return [*nodes, helper.make_node("Gemm", [source, zero, constant], [total], alpha=1.0, beta=1.0)], total
+    alone = [tree for tree in ensemble.trees if isinstance(tree, int)]
+    base = base + values[alone].sum(axis=0, keepdims=True)
+    values[alone] = 0
     operator, is_turned = _SIDES[ensemble.comparison]
-    paths = np.zeros((len(ensemble.tests), len(ensemble.paths)), np.float64)
-    bias = np.ones((1, len(ensemble.paths)), np.float64)
-    for column, path in enumerate(ensemble.paths):
-        for test, outcome in path.items():
-            holds = outcome != is_turned
-            paths[test, column] = 1 if holds else -1
-            bias[0, column] -= holds
+    splits = [_turned(tree) if is_turned else tree for tree in ensemble.trees if isinstance(tree, Split)]
     chosen = editor.constant([feature for feature, _ in ensemble.tests], "features", np.int64)
     thresholds = editor.constant([[value for _, value in ensemble.tests]], "thresholds", np.float32)
-    features, decided, decisions = editor.name("tested"), editor.name("decided"), editor.name("decisions")
-    reached, leaves = editor.name("reached"), editor.name("leaves")
-
-    def gemm(source: str, weights: Any, bias: Any, target: str) -> onnx.NodeProto:
-        names = [source, editor.constant(weights, "weights", np.float32), editor.constant(bias, "bias", np.float32)]
-        return helper.make_node("Gemm", names, [target], alpha=1.0, beta=1.0, transA=0, transB=0)
-
+    features, decided = editor.name("tested"), editor.name("decided")
+    products, leaves = reached(editor, decided, splits, len(ensemble.values))
+    names = [leaves, editor.constant(values, "weights", np.float32), editor.constant(base, "bias", np.float32)]
     return [
         *nodes,
         helper.make_node("Gather", [source, chosen], [features], axis=1),
         helper.make_node(operator, [features, thresholds], [decided]),
-        helper.make_node("Cast", [decided], [decisions], to=TensorProto.FLOAT),
-        gemm(decisions, paths, bias, reached),
-        helper.make_node("Relu", [reached], [leaves]),
-        gemm(leaves, values, base, total),
+        *products,
+        helper.make_node("Gemm", names, [total], alpha=1.0, beta=1.0, transA=0, transB=0),
     ], total
+
+
+def _turned(tree: Split) -> Split:
+    """The same tree for decisions that are turned round."""
+    truth, falsehood = (_turned(each) if isinstance(each, Split) else each for each in (tree.falsehood, tree.truth))
+    return Split(tree.test, truth, falsehood)
 
 
 def _regressor(editor: Editor, node: onnx.NodeProto, ensemble: _Ensemble) -> Nodes | None:
