@@ -28,7 +28,7 @@ from circuits.compile import EZKL_VERSION, Files
 from circuits.ezkl_runner import Limits, Outcome
 from circuits.ezkl_session import Session
 from circuits.float_model import FloatModel
-from circuits.graph import circuit_graph, sample_input
+from circuits.graph import sample_input
 from circuits.model import Model
 from circuits.parsing import parse_model
 from circuits.samples import Sample, read_samples
@@ -39,7 +39,7 @@ from circuits.tuner.data_sets import DataSets
 from circuits.tuner.probe import Probes
 from circuits.tuner.search import Candidate, Goal, Search, describe
 from circuits.tuner.search_cache import SearchCache
-from circuits.tuner.timing import near, this_machine, time_proofs
+from circuits.tuner.timing import in_true_order, this_machine, time_proofs
 from verifier.errors import OpgateError
 from verifier.statement.manifest import MAX_CODE_BYTES
 
@@ -105,7 +105,7 @@ def ezkl_side(
     given = baseline.of_ezkl(model, sets, floats, folder, LIMITS)
     files = Files(folder / "ezkl")
     files.folder.mkdir()
-    files.model.write_bytes(circuit_graph(model, "public"))
+    files.model.write_bytes(model.plain)
     files.settings.write_bytes(given.settings)
     srs_file = srs.development_srs(srs_store, given.logrows)
     ezkl_runner.require([ezkl_runner.compile_model(files.model, files.settings, files.compiled)], LIMITS)
@@ -138,14 +138,14 @@ def our_side(  # noqa: PLR0913, PLR0917 - a model, its samples, a goal and two f
         )
         search = Search(probes, Machine(), visibility="public", goal=goal, target="closable", max_seconds=seconds)
         found = search.run()
-    timed = []
-    for turn, candidate in enumerate(near(found.candidates, Machine())):
-        work = folder / f"{name}-timing-{turn}"
-        proofs = time_proofs(model, candidate.run_args, sets.tuning[0], srs_store, work, LIMITS)
-        timed.append((proofs.seconds, turn, candidate))
+
+    def prove(candidate: Candidate, work: Path) -> float:
+        return time_proofs(model, candidate.run_args, sets.tuning[0], srs_store, work, LIMITS).seconds
+
+    timing = folder / f"{name}-timing"
+    timing.mkdir(mode=0o700)
+    ordered = in_true_order(found.candidates, Machine(), prove, timing, lambda _: None)
     searched = time.monotonic() - begun
-    ordered = [each for _, _, each in sorted(timed)]
-    ordered += [each for each in found.candidates if each not in ordered]
     for turn, candidate in enumerate(ordered[:8]):
         work = folder / f"{name}-{turn}"
         work.mkdir(mode=0o700)

@@ -10,6 +10,11 @@ from typing import NamedTuple
 
 JOB_INPUT = "opgate_job"
 MAX_ONNX_BYTES = 256 << 20
+GRAPHS = ("static", "plain", "rewritten", "with_job", "with_blind")
+"""The fields of a `Model` that are graphs of our making."""
+
+CHEAPER = "cheaper: "
+"""How the words begin for a change of the graph that only saves rows: the model was faithful without it."""
 
 
 class Tensor(NamedTuple):
@@ -26,15 +31,17 @@ class Tensor(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A model in five forms; `rewrites` names what was changed from the first to the last.
+    """A model in six forms; `rewrites` names what was changed from the first to the last.
 
     `static` is the owner's graph with fixed shapes, for onnxruntime; `rewritten` computes the same by operators that
-    ezkl has; `with_job` is that with the job input, for ezkl, and `with_blind` the same for hashed inputs: empty where
-    the model has several inputs or a name of ours.
+    ezkl has, in few rows; `with_job` is that with the job input, for ezkl, and `with_blind` the same for hashed inputs:
+    empty where the model has several inputs or a name of ours. `plain` is for ezkl too, without what only makes it
+    cheaper: what its own calibration gets, as a yardstick.
     """
 
     source: bytes
     static: bytes
+    plain: bytes
     rewritten: bytes
     with_job: bytes
     with_blind: bytes

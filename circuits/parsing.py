@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from circuits.blinding import add_blind, taken_names
 from circuits.model import JOB_INPUT, MAX_ONNX_BYTES, Model, Tensor
-from circuits.rewrite import rewrite
+from circuits.rewrite import economise, rewrite
 from circuits.rewrite.scores import keep_scores
 from verifier.errors import CircuitError
 from verifier.statement.manifest import JOB_LIMBS
@@ -85,14 +85,16 @@ def _read(source: bytes) -> Model:
     inputs = tuple(_tensor(each) for each in graph.input)
     outputs = tuple((each.name, _dtype(each)) for each in graph.output)
     static = proto.SerializeToString(deterministic=True)
-    changes = rewrite(proto)
-    rewrites.extend(changes)
+    rewrites.extend(rewrite(proto))
+    plain = _with_job(proto).SerializeToString(deterministic=True)
+    rewrites.extend(economise(proto))
     rewritten = proto.SerializeToString(deterministic=True)
-    proto.graph.input.append(helper.make_tensor_value_info(JOB_INPUT, TensorProto.INT64, [1, JOB_LIMBS]))
+    proto = _with_job(proto)
     with_job = proto.SerializeToString(deterministic=True)
     return Model(
         source=source,
         static=static,
+        plain=plain,
         rewritten=rewritten,
         with_job=with_job,
         with_blind=add_blind(proto, inputs[0]) if len(inputs) == 1 and not taken_names(proto) else b"",
@@ -101,6 +103,14 @@ def _read(source: bytes) -> Model:
         output_dtypes=tuple(dtype for _, dtype in outputs),
         rewrites=(*(each[:MAX_REWRITE_CHARS] for each in rewrites), f"input {JOB_INPUT} added"),
     )
+
+
+def _with_job(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy with the job id as its last input, which no node reads."""
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    made.graph.input.append(helper.make_tensor_value_info(JOB_INPUT, TensorProto.INT64, [1, JOB_LIMBS]))
+    return made
 
 
 def _parse(source: bytes) -> onnx.ModelProto:

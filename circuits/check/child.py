@@ -79,14 +79,13 @@ def prepare(request: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _read(request: dict[str, Any], folder: Path) -> Any:
     """Parse the model and leave its graphs."""
-    from circuits.model import MAX_ONNX_BYTES  # noqa: PLC0415 - after the limits
+    from circuits.model import GRAPHS, MAX_ONNX_BYTES  # noqa: PLC0415 - after the limits
     from circuits.parsing import parse_model  # noqa: PLC0415 - the same
     from circuits.registry import read_onnx  # noqa: PLC0415 - the same
 
     model = parse_model(read_onnx(Path(request["model"]), limit=MAX_ONNX_BYTES))
-    graphs = {"static": model.static, "rewritten": model.rewritten, "job": model.with_job, "blind": model.with_blind}
-    for name, content in graphs.items():
-        (folder / f"{name}.onnx").write_bytes(content)
+    for name in GRAPHS:
+        (folder / f"{name}.onnx").write_bytes(getattr(model, name))
     return model
 
 

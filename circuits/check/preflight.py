@@ -25,7 +25,7 @@ from circuits.check.report import Report
 from circuits.check.trial import BITS, Graph, Refusal, Trial
 from circuits.ezkl_runner import Limits
 from circuits.ezkl_session import Session
-from circuits.model import JOB_INPUT, Tensor
+from circuits.model import CHEAPER, JOB_INPUT, Tensor
 from circuits.samples import Array, Sample
 from verifier.errors import CircuitError
 
@@ -40,7 +40,7 @@ MAX_CELLS = 12 << 20
 """Twelve blocks of columns at k = 20, the largest circuit that run arguments can ask for."""
 PLAIN_MULTIPLIER, LOOKUP_MULTIPLIER = 10, 1
 NEIGHBOURS = 6
-HOUSEKEEPING = ("batch dimension set to 1", "weights listed as inputs", f"input {JOB_INPUT} added")
+HOUSEKEEPING = ("batch dimension set to 1", "weights listed as inputs", f"input {JOB_INPUT} added", CHEAPER)
 """Changes that leave each node as it is: a model with no other is faithful as it stands."""
 
 
@@ -147,7 +147,7 @@ class _Check:
         self._engine = str(prepared["engine"])
         self._inputs = tuple(Tensor(name, tuple(shape), dtype) for name, shape, dtype in prepared["inputs"])
         graph = Graph(
-            path=self._folder / "job.onnx",
+            path=self._folder / "with_job.onnx",
             inputs=self._inputs,
             nodes=tuple(Node(name, op, tuple(i), tuple(o)) for name, op, i, o in prepared["nodes"]),
             outputs=len(prepared["outputs"]),

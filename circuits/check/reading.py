@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from circuits import fidelity
 from circuits.check import confined
 from circuits.check.confined import Bounds
-from circuits.model import Model, Tensor
+from circuits.model import GRAPHS, Model, Tensor
 from circuits.samples import Array, Sample
 from verifier.statement.scalars import Bytes32
 
@@ -86,15 +86,9 @@ def _read(
     given = folder / "given.onnx"
     given.write_bytes(source)
     answer = confined.run("read", folder, bounds, model=str(given), samples=samples, split=split)
-    static, rewritten, with_job, with_blind = (
-        (folder / f"{each}.onnx").read_bytes() for each in ("static", "rewritten", "job", "blind")
-    )
     model = Model(
         source=source,
-        static=static,
-        rewritten=rewritten,
-        with_job=with_job,
-        with_blind=with_blind,
+        **{name: (folder / f"{name}.onnx").read_bytes() for name in GRAPHS},
         inputs=tuple(Tensor(name, tuple(shape), dtype) for name, shape, dtype in answer["inputs"]),
         output_names=tuple(answer["outputs"]),
         output_dtypes=tuple(answer["output_dtypes"]),

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import onnx
 
+from circuits.model import CHEAPER
+from circuits.rewrite.absolute import by_absolute_values
 from circuits.rewrite.attributes import write_defaults
+from circuits.rewrite.borders import spare_padding
+from circuits.rewrite.comparisons import share_comparisons
 from circuits.rewrite.editing import Editor
 from circuits.rewrite.folding import fold
 from circuits.rewrite.functions import inline_functions
+from circuits.rewrite.leaves import tabulate_leaves
 from circuits.rewrite.ml import rewrite_ml
 from circuits.rewrite.normalisation import fold_batch_norm
 from circuits.rewrite.opset import convert_opset
@@ -31,12 +36,14 @@ PASSES = (
     rewrite_semantics,
     fold,
 )
+ECONOMIES = (share_comparisons, tabulate_leaves, spare_padding, by_absolute_values)
+"""What ezkl computes right as it stands, in forms that need fewer rows."""
 DEFAULT_OPSET = 13
 """For a model that has operators of ai.onnx.ml only and names no other set: XGBoost's exporter writes such."""
 
 
 def rewrite(proto: onnx.ModelProto) -> list[str]:
-    """Apply every pass to a model with static input shapes, in place; what was changed, in words, in order."""
+    """Apply `PASSES` to a model with static input shapes, in place; what was changed, in words, in order."""
     if all(each.domain not in {"", "ai.onnx"} for each in proto.opset_import):
         proto.opset_import.append(onnx.helper.make_opsetid("", DEFAULT_OPSET))
     changes = [*inline_functions(proto), *convert_opset(proto)]
@@ -50,3 +57,11 @@ def rewrite(proto: onnx.ModelProto) -> list[str]:
         del proto.opset_import[:]
         proto.opset_import.extend(copies)
     return changes
+
+
+def economise(proto: onnx.ModelProto) -> list[str]:
+    """Apply `ECONOMIES` to a rewritten model, in place; what was changed, in words, in order."""
+    editor = Editor(proto)
+    changes = [change for each in ECONOMIES for change in each(editor)]
+    fold(editor)
+    return [f"{CHEAPER}{change}" for change in changes]

@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 from circuits.rewrite.editing import MAX_FOLDED, Array, Editor, attributes, is_plain
 
-_EXACT = frozenset(
+EXACT = frozenset(
     {
         "Abs",
         "Add",
@@ -98,7 +98,11 @@ def _folded(  # noqa: PLR0911 - each return is a node that is left alone
             return None
         editor.graph.initializer.append(numpy_helper.from_array(np.asarray(value), node.output[0]))
         return []
-    if not is_plain(node, *_EXACT) or not node.output or any(name in editor.outputs for name in node.output):
+    if (
+        not (is_plain(node, *EXACT) or _is_whole_sum(editor, node))
+        or not node.output
+        or any(name in editor.outputs for name in node.output)
+    ):
         return None
     if is_plain(node, "Shape", "Size") and node.input[0] in editor.shapes:
         return _store(editor, node, [_shape_value(editor, node)])
@@ -117,6 +121,13 @@ def _folded(  # noqa: PLR0911 - each return is a node that is left alone
     if any(each.size > MAX_FOLDED or each.dtype == object for each in arrays):
         return None
     return _store(editor, node, arrays)
+
+
+def _is_whole_sum(editor: Editor, node: onnx.NodeProto) -> bool:
+    """A sum of integers, which is the same in any order."""
+    return is_plain(node, "ReduceSum") and np.issubdtype(
+        editor.constants.get(node.input[0], np.empty(0)).dtype, np.integer
+    )
 
 
 def _store(editor: Editor, node: onnx.NodeProto, values: list[Array]) -> list[onnx.NodeProto] | None:

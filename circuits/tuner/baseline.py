@@ -14,7 +14,7 @@ from circuits import ezkl_runner, fidelity
 from circuits.ezkl_runner import Limits, Outcome
 from circuits.ezkl_session import Session
 from circuits.fidelity import Fidelity, Floats
-from circuits.graph import TRIAL_JOB, circuit_graph, sample_input
+from circuits.graph import TRIAL_JOB, sample_input
 from circuits.model import Model
 from circuits.samples import Sample
 from circuits.settings import canonical_settings, read_settings
@@ -36,11 +36,13 @@ class Baseline(NamedTuple):
 def of_ezkl(model: Model, sets: DataSets, floats: Floats, folder: Path, limits: Limits) -> Baseline:
     """Let EZKL calibrate on the tuning samples, with public inputs and outputs and fixed weights.
 
+    It gets the graph without what only makes it cheaper (`Model.plain`).
+
     Raises:
         CircuitError: C-ezkl where EZKL cannot calibrate the model, or takes none of the samples afterwards.
     """
     graph, settings, compiled = (folder / f"ezkl.{each}" for each in ("onnx", "json", "compiled"))
-    graph.write_bytes(circuit_graph(model, "public"))
+    graph.write_bytes(model.plain)
     samples = folder / "ezkl-samples.json"
     samples.write_text(_samples(sets.tuning), encoding="utf-8")
     arguments = {

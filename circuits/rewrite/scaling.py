@@ -1,0 +1,52 @@
+"""Moves a power of two into the weights of the layer before: that costs no row, where a product would.
+
+ezkl keeps a scale with each tensor, so that a product by a half is exact but makes the scale grow, and a later rescale
+costs some thirty rows a value. Weights that are halved lose a bit at a given scale; a search of scales sees that.
+"""
+
+from __future__ import annotations
+
+import onnx
+
+from circuits.rewrite.editing import Editor, is_plain
+
+_HOMOGENEOUS = (
+    *("Abs", "AveragePool", "Flatten", "GlobalAveragePool", "Identity", "LeakyRelu", "MaxPool", "ReduceMax"),
+    *("ReduceMean", "ReduceMin", "ReduceSum", "Relu", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"),
+)
+"""Operators f with f(c x) = c f(x) for c > 0."""
+_MAX_STEPS = 64
+
+
+def scale_before(editor: Editor, tensor: str, factor: float) -> bool:
+    """Multiply the weights and biases that a tensor comes from by a power of two; False where nothing was done.
+
+    The tensor, and each one on the way up to the weights, must have no other reader.
+    """
+    producers, readers = editor.producers(), editor.readers()
+    edits: list[tuple[onnx.NodeProto, int]] = []
+    for _ in range(_MAX_STEPS):
+        node = producers.get(tensor)
+        if node is None or readers.get(tensor) != 1:
+            return False
+        fixed = [index for index, name in enumerate(node.input) if name in editor.constants]
+        free = [index for index, name in enumerate(node.input) if name and name not in editor.constants]
+        if is_plain(node, *_HOMOGENEOUS) and free == [0]:
+            tensor = node.input[0]
+        elif is_plain(node, "Add", "Sub") and len(free) == 1 and len(fixed) == 1:
+            edits.append((node, fixed[0]))
+            tensor = node.input[free[0]]
+        elif is_plain(node, "MatMul") and len(free) == 1:
+            return _apply(editor, [*edits, (node, fixed[0])], factor)
+        elif is_plain(node, "Conv", "ConvTranspose", "Gemm") and free == [0]:
+            return _apply(editor, [*edits, *((node, index) for index in fixed)], factor)
+        else:
+            return False
+    return False
+
+
+def _apply(editor: Editor, edits: list[tuple[onnx.NodeProto, int]], factor: float) -> bool:
+    for node, index in edits:
+        values = editor.constants[node.input[index]]
+        node.input[index] = editor.constant(values * values.dtype.type(factor), "scaled")
+    return True
