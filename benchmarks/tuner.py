@@ -6,7 +6,8 @@ error and no less agreement than EZKL's choice on those samples, and for at most
 Only circuits whose verifier a chain would hold count as ours. Proofs of the three take turns, so that whatever else
 the machine does meets all three; the least of the turns counts. Fidelity is scored on samples that no side saw.
 Rows of other models that are in OUT.json already stay there, if they are from such a machine: each row is a run of its
-own.
+own. `--machine` takes the constants that `opgate circuit bench` measured there: a search then compares candidates by
+them, as a build does, and the errors of predictions are those of these constants.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,7 +35,7 @@ from circuits.parsing import parse_model
 from circuits.samples import Sample, read_samples
 from circuits.settings import read_settings
 from circuits.tuner import baseline, data_sets
-from circuits.tuner.cost import Machine
+from circuits.tuner.cost import Machine, read_machine
 from circuits.tuner.data_sets import DataSets
 from circuits.tuner.probe import Probes
 from circuits.tuner.search import Candidate, Goal, Search, describe
@@ -46,6 +47,14 @@ from verifier.statement.manifest import MAX_CODE_BYTES
 SAMPLES = 24
 TURNS = 3
 LIMITS = Limits(wall_seconds=600, threads=ezkl_runner.usable_cores())
+
+
+class Setting(NamedTuple):
+    """What all models of a run share: development SRS, the machine's constants, a search's seconds."""
+
+    srs_store: Path
+    machine: Machine
+    search_seconds: float
 
 
 def drawn(model: Model, given: Sample) -> tuple[Sample, ...]:
@@ -113,18 +122,18 @@ def ezkl_side(
     return Side("ezkl", files, srs_file, sample_input(sets.tuning[0], "public")), given
 
 
-def our_side(  # noqa: PLR0913, PLR0917 - a model, its samples, a goal and two folders
+def our_side(  # noqa: PLR0913, PLR0917 - a model, its samples, a goal, where to and how
     name: str,
     model: Model,
     sets: DataSets,
     floats: FloatModel,
     goal: Goal,
     folder: Path,
-    srs_store: Path,
-    seconds: float,
+    setting: Setting,
 ) -> tuple[Side, Candidate, dict[str, Any]]:
     """The cheapest closable circuit that the search finds for a goal: near candidates are timed, the code compiled."""
     begun = time.monotonic()
+    srs_store, machine, seconds = setting
     with Session(LIMITS) as session:
         probes = Probes(
             model,
@@ -136,7 +145,7 @@ def our_side(  # noqa: PLR0913, PLR0917 - a model, its samples, a goal and two f
             session=session,
             cache=SearchCache(),
         )
-        search = Search(probes, Machine(), visibility="public", goal=goal, target="closable", max_seconds=seconds)
+        search = Search(probes, machine, visibility="public", goal=goal, target="closable", max_seconds=seconds)
         found = search.run()
 
     def prove(candidate: Candidate, work: Path) -> float:
@@ -144,7 +153,7 @@ def our_side(  # noqa: PLR0913, PLR0917 - a model, its samples, a goal and two f
 
     timing = folder / f"{name}-timing"
     timing.mkdir(mode=0o700)
-    ordered = in_true_order(found.candidates, Machine(), prove, timing, lambda _: None)
+    ordered = in_true_order(found.candidates, machine, prove, timing, lambda _: None)
     searched = time.monotonic() - begun
     for turn, candidate in enumerate(ordered[:8]):
         work = folder / f"{name}-{turn}"
@@ -161,8 +170,8 @@ def our_side(  # noqa: PLR0913, PLR0917 - a model, its samples, a goal and two f
         "probes": found.probes,
         "stopped": found.stopped,
         "code_bytes": len(keys.code),
-        "predicted_seconds": round(candidate.seconds(Machine()), 3),
-        "predicted_memory_bytes": Machine().memory_of(candidate.layout),
+        "predicted_seconds": round(candidate.seconds(machine), 3),
+        "predicted_memory_bytes": machine.memory_of(candidate.layout),
         "predicted_pk_bytes": candidate.layout.pk_bytes,
         "predicted_code_bytes": candidate.layout.code_bytes,
     }
@@ -194,13 +203,13 @@ def held_out(side: Side, sets: DataSets, floats: FloatModel) -> dict[str, Any]:
     }
 
 
-def one(name: str, folder: Path, work: Path, srs_store: Path, seconds: float) -> dict[str, Any]:
+def one(name: str, folder: Path, work: Path, setting: Setting) -> dict[str, Any]:
     """All three circuits of one model."""
     model = parse_model((folder / "network.onnx").read_bytes())
     given = read_samples(folder / "input.json", model.inputs)[0]
     sets = data_sets.split(drawn(model, given), model.inputs)
     floats = FloatModel(model.static, model.inputs)
-    ezkl, chosen = ezkl_side(model, sets, floats, work, srs_store)
+    ezkl, chosen = ezkl_side(model, sets, floats, work, setting.srs_store)
     span = chosen.fidelity.span
     goals = {
         "equal": Goal(chosen.fidelity.max_error, chosen.fidelity.agreement),
@@ -220,7 +229,7 @@ def one(name: str, folder: Path, work: Path, srs_store: Path, seconds: float) ->
     }
     sides = {"ezkl": ezkl}
     for each, goal in goals.items():
-        sides[each], _, facts = our_side(each, model, sets, floats, goal, work, srs_store, seconds)
+        sides[each], _, facts = our_side(each, model, sets, floats, goal, work, setting)
         row[each] = facts
     for _ in range(TURNS):
         for side in sides.values():
@@ -244,9 +253,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         result[f"{each}_least_times_faster"] = min(row[each]["times_faster"] for row in rows)
         result[f"{each}_longest_search_seconds"] = max(row[each]["search_seconds"] for row in rows)
     sides = [row[each] for row in rows for each in ("equal", "one_percent")]
-    scale = float(np.median([side["prove_seconds"] / side["predicted_seconds"] for side in sides]))
-    errors = [abs(side["predicted_seconds"] * scale / side["prove_seconds"] - 1) for side in sides]
-    result["machine_seconds_a_predicted_second"] = round(scale, 2)
+    errors = [abs(side["predicted_seconds"] / side["prove_seconds"] - 1) for side in sides]
     result["median_error_of_predicted_seconds"] = round(float(np.median(errors)), 3)
     memory = [side["predicted_memory_bytes"] / side["peak_memory_bytes"] - 1 for side in sides]
     result["predicted_memory_from"], result["predicted_memory_to"] = round(min(memory), 3), round(max(memory), 3)
@@ -257,10 +264,11 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def written(rows: list[dict[str, Any]], left_out: dict[str, str], begun: float) -> dict[str, Any]:
+def written(rows: list[dict[str, Any]], left_out: dict[str, str], machine: Machine, begun: float) -> dict[str, Any]:
     """The result file."""
     return {
         "machine": str(this_machine()),
+        "constants": machine.label,
         "cores_shared_with_other_work": os.getloadavg()[2] > ezkl_runner.usable_cores(),
         "ezkl": EZKL_VERSION,
         "seconds": round(time.monotonic() - begun),
@@ -276,20 +284,25 @@ def main() -> None:
     parser.add_argument("models", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", nargs="*", default=[], help="names of models, in this order")
+    parser.add_argument("--machine", type=Path, default=Path("machine.json"), help="of opgate circuit bench")
     parser.add_argument("--search-seconds", type=float, default=60.0)
     parser.add_argument("--seconds", type=float, default=3600.0, help="no model is begun after this")
     asked = parser.parse_args()
-    begun = time.monotonic()
+    begun, machine = time.monotonic(), read_machine(asked.machine)
     names = asked.only or sorted(path.name for path in asked.models.iterdir() if (path / "network.onnx").exists())
     rows: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
     if asked.out.exists():
         before = json.loads(asked.out.read_text(encoding="utf-8"))
-        if (before["machine"], before["ezkl"]) == (str(this_machine()), EZKL_VERSION):
+        if (before["machine"], before["ezkl"], before["constants"]) == (
+            str(this_machine()),
+            EZKL_VERSION,
+            machine.label,
+        ):
             rows = [row for row in before["rows"] if row["model"] not in names]
             left_out = {name: why for name, why in before["left_out"].items() if name not in names}
     with tempfile.TemporaryDirectory(prefix="opgate-tuner-") as folder:
-        srs_store = Path(folder) / "srs"
+        setting = Setting(Path(folder) / "srs", machine, asked.search_seconds)
         for name in names:
             if time.monotonic() - begun > asked.seconds:
                 left_out[name] = "no time left"
@@ -297,14 +310,14 @@ def main() -> None:
             work = Path(folder) / name
             work.mkdir(mode=0o700)
             try:
-                rows.append(one(name, asked.models / name, work, srs_store, asked.search_seconds))
+                rows.append(one(name, asked.models / name, work, setting))
                 faster = {each: rows[-1][each]["times_faster"] for each in ("equal", "one_percent")}
                 print(f"{time.monotonic() - begun:6.0f} s  {name}: {faster}", flush=True)
             except OpgateError as error:
                 left_out[name] = str(error)[:300]
                 print(f"{time.monotonic() - begun:6.0f} s  {name}: {left_out[name]}", flush=True)
-            asked.out.write_text(json.dumps(written(rows, left_out, begun), indent=1) + "\n", encoding="utf-8")
-    asked.out.write_text(json.dumps(written(rows, left_out, begun), indent=1) + "\n", encoding="utf-8")
+            asked.out.write_text(json.dumps(written(rows, left_out, machine, begun), indent=1) + "\n", encoding="utf-8")
+    asked.out.write_text(json.dumps(written(rows, left_out, machine, begun), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
