@@ -25,6 +25,9 @@ _TABULATED = EXACT | {"ArgMax", "ArgMin", "ReduceSum", "ReduceMax", "ReduceMin"}
 """Operators that give the same bits on every machine; a sum does on the few values that a leaf has."""
 
 
+_KEEP_INTEGERS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64})
+
+
 class _Leaf(NamedTuple):
     decided: str
     tree: Split
@@ -61,9 +64,9 @@ def _conditions(editor: Editor, reached_leaf: str) -> tuple[Array, Array, Array,
     producers = editor.producers()
 
     def source(name: str) -> onnx.NodeProto | None:
-        """The node that makes a tensor, before any change of its type: all values here are small integers."""
+        """The node that makes a tensor, before any change of its type that keeps small integers as they are."""
         made = producers.get(name)
-        while made is not None and is_plain(made, "Cast", "Identity"):
+        while made is not None and is_plain(made, "Cast") and attributes(made)["to"] in _KEEP_INTEGERS:
             made = producers.get(made.input[0])
         return made
 
@@ -71,19 +74,22 @@ def _conditions(editor: Editor, reached_leaf: str) -> tuple[Array, Array, Array,
     equals = [each for name in both.input if (each := source(name))] if both and is_plain(both, "And") else []
     if len(equals) != 2 or not all(is_plain(each, "Equal") for each in equals):
         return None
-    sides = [name for each in equals for name in each.input]
-    counts = [editor.constants[name].reshape(-1) for name in sides if name in editor.constants]
-    products = [each for name in sides if (each := source(name)) and is_plain(each, "MatMul")]
-    # one product stands on both sides: as what must hold, and beside all tests of the path
-    holding = [each for each in products if products.count(each) == 2]
-    others = [each for each in products if products.count(each) == 1]
-    if len(counts) != 1 or len(holding) != 2 or len(others) != 1:
+    is_counted = [any(name in editor.constants for name in each.input) for each in equals]
+    if sum(is_counted) != 1:
+        return None
+    counted, compared = equals if is_counted[0] else reversed(equals)
+    counts = next(editor.constants[name].reshape(-1) for name in counted.input if name in editor.constants)
+    holding = [each for name in counted.input if (each := source(name)) and is_plain(each, "MatMul")]
+    sides = [each for name in compared.input if (each := source(name)) and is_plain(each, "MatMul")]
+    # what must hold is counted, and compared with all tests of the path
+    others = [each for each in sides if each not in holding]
+    if (len(holding), len(sides), len(others)) != (1, 2, 1):
         return None
     must, path = (editor.constants.get(each.input[1]) for each in (holding[0], others[0]))
     first, second = (source(each.input[0]) for each in (holding[0], others[0]))
     if must is None or path is None or first is None or first != second:
         return None
-    return must, path, counts[0], first.output[0]
+    return must, path, counts, first.output[0]
 
 
 def _tree(must: Array, path: Array, counts: Array) -> Split | None:

@@ -301,6 +301,33 @@ def test_what_is_no_tree_keeps_its_argmax(paths: list[dict[int, bool]]) -> None:
     assert "ArgMax" in operators
 
 
+@pytest.mark.parametrize("change", ["held against itself", "through a boolean"])
+def test_what_only_looks_like_a_tree_keeps_its_argmax(change: str) -> None:
+    """The same matrices and the same nodes, but the two comparisons say something else."""
+    proto = onnx.load_model_from_string(exported(PATHS))
+    made = {each.output[0]: each for each in proto.graph.node}
+    if change == "held against itself":
+        made["all_true"].input[:] = ["whole", "whole"]
+        made["none_false"].input[:] = ["count", "met"]
+        made["met"].input[1] = "path_of_whole"
+        proto.graph.initializer.append(
+            numpy_helper.from_array(proto_array(proto, "path").astype(np.int64), "path_of_whole")
+        )
+        made["d"].attribute[0].i = TensorProto.INT64
+        proto.graph.initializer.append(
+            numpy_helper.from_array(proto_array(proto, "must").astype(np.int64), "whole_must")
+        )
+        made["held"].input[1] = "whole_must"
+    else:
+        made["d"].attribute[0].i = TensorProto.BOOL
+        proto.graph.node.insert(3, node("Cast", ["d"], "number_of_d", to=TensorProto.FLOAT))
+        made["held"].input[0] = made["met"].input[0] = "number_of_d"
+        proto.graph.node.insert(6, node("Cast", ["held"], "some", to=TensorProto.BOOL))
+        made["whole"].input[0] = "some"
+    model = parse_model(proto.SerializeToString())
+    assert "ArgMax" in {each.op_type for each in onnx.load_model_from_string(model.rewritten).graph.node}
+
+
 def test_a_comparison_with_nan_is_nobodys_equal() -> None:
     model = parse_model(exported(PATHS, (float("nan"), 0.0, float("nan"), 1.5)))
     assert not any("comparisons" in each for each in model.rewrites)
