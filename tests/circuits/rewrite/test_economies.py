@@ -310,14 +310,11 @@ def test_what_only_looks_like_a_tree_keeps_its_argmax(change: str) -> None:
         made["all_true"].input[:] = ["whole", "whole"]
         made["none_false"].input[:] = ["count", "met"]
         made["met"].input[1] = "path_of_whole"
-        proto.graph.initializer.append(
-            numpy_helper.from_array(proto_array(proto, "path").astype(np.int64), "path_of_whole")
-        )
+        made["held"].input[1] = "must_of_whole"
         made["d"].attribute[0].i = TensorProto.INT64
-        proto.graph.initializer.append(
-            numpy_helper.from_array(proto_array(proto, "must").astype(np.int64), "whole_must")
-        )
-        made["held"].input[1] = "whole_must"
+        for name in ("must", "path"):
+            array = numpy_helper.to_array(next(each for each in proto.graph.initializer if each.name == name))
+            proto.graph.initializer.append(numpy_helper.from_array(array.astype(np.int64), f"{name}_of_whole"))
     else:
         made["d"].attribute[0].i = TensorProto.BOOL
         proto.graph.node.insert(3, node("Cast", ["d"], "number_of_d", to=TensorProto.FLOAT))
