@@ -25,10 +25,13 @@ FLOATS: dict[int, type[np.floating[Any]]] = {
 }
 LEAST_OPSET = 10
 """Since then a Slice has steps."""
-MAX_WINDOW = 256
+MAX_WINDOW = 64
 """Values of which the largest is taken: a tree of them has 14 rows a value in the circuit, and nodes here."""
 
 _HALVED_BEFORE = frozenset({"MaxPool", "ReduceMax", "ReduceMin"})
+
+_FAR = 1e4
+"""Beyond it |x - bound| swallows x: in floating point at once, in the circuit by the bits that it needs."""
 
 Nodes = list[onnx.NodeProto]
 
@@ -70,7 +73,7 @@ class _Graph:
     def put(self, operator: str, *inputs: str, target: str | None = None, **fields: Any) -> str:
         name = target or self.editor.name(operator.lower())
         # ezkl's reader mixes up nodes of one name
-        label = f"{self.node.name}.{len(self.nodes)}" if self.node.name else ""
+        label = f"{self.node.name}.{self.editor.name('node')}" if self.node.name else ""
         self.nodes.append(helper.make_node(operator, list(inputs), [name], name=label, **fields))
         return name
 
@@ -158,13 +161,18 @@ def _bound(made: _Graph, index: int, name: str) -> float | None:
             return None
         given = float(value.reshape(-1)[0])
     # exporters write the type's largest number for no bound
-    return none if abs(given) >= float(np.finfo(made.kind).max) else given
+    if abs(given) >= float(np.finfo(made.kind).max):
+        return none if (given < 0) is (none < 0) else None
+    return given if abs(given) <= _FAR else None
 
 
 def _pairs(made: _Graph) -> bool:
     """Max and Min of several tensors that need no broadcasting but of constants."""
     shapes = {made.editor.shapes.get(name) for name in made.node.input if name not in made.editor.constants}
     if len(shapes) != 1 or None in shapes or not 2 <= len(made.node.input) <= MAX_WINDOW:
+        return False
+    fixed = [made.editor.constants[name] for name in made.node.input if name in made.editor.constants]
+    if not all(bool((np.abs(value) <= _FAR).all()) for value in fixed):
         return False
     return made.finish(*made.greatest(list(made.node.input), least=made.node.op_type == "Min"))
 

@@ -18,6 +18,10 @@ from circuits.rewrite.attributes import set_attribute
 from circuits.rewrite.editing import Editor, attributes, is_plain
 
 LEAST_OPSET = 10
+MAX_OUTPUTS = 4096
+"""Along one axis: padding is a number in the file, of any size."""
+_TABLES = ("Elu", "HardSigmoid", "Selu", "Sigmoid", "Softplus", "Tanh")
+"""Behind a look-up the border has the scale of the rest; a plain layer's outputs are finer than its constants."""
 _ELEMENTWISE = ("Clip", "Elu", "HardSigmoid", "LeakyRelu", "Relu", "Selu", "Sigmoid", "Softplus", "Tanh")
 
 Nodes = list[onnx.NodeProto]
@@ -69,11 +73,14 @@ def _axes(editor: Editor, node: onnx.NodeProto) -> list[_Axis] | None:
 def _without_empty(editor: Editor, node: onnx.NodeProto) -> bool:
     """Compute the outputs whose windows hold nothing once for each channel, and put them around the others."""
     axes = _axes(editor, node)
-    kept = [_met(axis) for axis in axes or ()]
-    if axes is None or all(len(each) in {0, axis.outputs} for each, axis in zip(kept, axes, strict=True)):
+    if axes is None or any(axis.outputs > MAX_OUTPUTS for axis in axes):
+        return False
+    kept = [_met(axis) for axis in axes]
+    if all(len(each) in {0, axis.outputs} for each, axis in zip(kept, axes, strict=True)):
         return False
     begins = [axis.begin - each.start * axis.stride for axis, each in zip(axes, kept, strict=True)]
-    if not all(kept) or min(begins) < 0:
+    chain = _activations(editor, node.output[0])
+    if not all(kept) or min(begins) < 0 or not any(is_plain(each, *_TABLES) for each in chain):
         return False
     ends = [
         max(0, (len(each) - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1 - axis.size - begin)
@@ -87,7 +94,6 @@ def _without_empty(editor: Editor, node: onnx.NodeProto) -> bool:
     conv.CopyFrom(node)
     conv.output[0] = core
     set_attribute(conv, "pads", [*begins, *ends])
-    chain = _activations(editor, node.output[0])
     nodes = [conv]
     for each in chain:
         twins = [_twin(editor, each, source) for source in (core, around)]
@@ -146,6 +152,8 @@ def _activations(editor: Editor, tensor: str) -> list[onnx.NodeProto]:
     while readers.get(tensor) == 1 and tensor not in editor.outputs:
         reader = next((each for each in editor.graph.node if tensor in each.input), None)
         if reader is None or not is_plain(reader, *_ELEMENTWISE) or reader.input[0] != tensor:
+            break
+        if any(name not in editor.constants for name in reader.input[1:] if name):
             break
         chain.append(reader)
         tensor = reader.output[0]

@@ -13,6 +13,9 @@ from circuits.rewrite.editing import Array, Editor, attributes, is_plain
 _COMPARISONS = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 
 
+_MAX_CASTS = 4
+
+
 class _Test(NamedTuple):
     node: onnx.NodeProto
     columns: Array
@@ -59,7 +62,7 @@ def _test_of(editor: Editor, producers: dict[str, onnx.NodeProto], node: onnx.No
         return None
     casts: list[int] = []
     made = producers.get(node.input[1 if is_left else 0])
-    while made is not None and is_plain(made, "Cast"):
+    while made is not None and is_plain(made, "Cast") and len(casts) < _MAX_CASTS:
         casts.append(int(attributes(made)["to"]))
         made = producers.get(made.input[0])
     if made is None or not is_plain(made, "Gather") or int(attributes(made).get("axis", 0)) not in {1, -1}:

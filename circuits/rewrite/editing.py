@@ -45,7 +45,7 @@ class Editor:
         return frozenset(each.name for each in self.graph.output)
 
     def inner_names(self) -> frozenset[str]:
-        """What the branches and bodies inside nodes read."""
+        """What the branches and bodies inside nodes read and make."""
         found: set[str] = set()
         for node in self.graph.node:
             for attribute in node.attribute:
@@ -67,6 +67,7 @@ class Editor:
                     self.constants[node.output[0]] = value
         self._names = {name for node in graph.node for name in (*node.input, *node.output)}
         self._names.update(each.name for each in (*graph.initializer, *graph.input, *graph.output))
+        self._names.update(self.inner_names())
         self._infer()
 
     def _infer(self) -> None:
@@ -191,13 +192,13 @@ class Editor:
 
 
 def inner_reads(graph: onnx.GraphProto) -> Iterator[str]:
-    """All names that the nodes of an inner graph read, those of the graph around it among them."""
+    """All names that the nodes of an inner graph read or make, those of the graph around it among them."""
     waiting = [graph]
     while waiting:
         inner = waiting.pop()
         yield from (each.name for each in inner.output)
         for node in inner.node:
-            yield from node.input
+            yield from (*node.input, *node.output)
             for attribute in node.attribute:
                 waiting.extend(attribute.graphs)
                 if attribute.HasField("g"):

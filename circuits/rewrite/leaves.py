@@ -21,11 +21,19 @@ from circuits.rewrite.folding import EXACT
 
 MAX_LEAVES = 256
 MAX_TABLE = 1 << 16
-_TABULATED = EXACT | {"ArgMax", "ArgMin", "ReduceSum", "ReduceMax", "ReduceMin"}
+MAX_MATRIX = 1 << 16
+_MAX_STEPS = 16
+_GROWING = {"ConstantOfShape", "Expand", "Range", "Split", "Tile"}
+"""Operators that make much of little, or several tensors of one."""
+_TABULATED = (EXACT - _GROWING) | {"ArgMax", "ArgMin", "ReduceSum", "ReduceMax", "ReduceMin"}
 """Operators that give the same bits on every machine; a sum does on the few values that a leaf has."""
 
 
-_KEEP_INTEGERS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64})
+_KEEP_INTEGERS = frozenset(
+    {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT8, TensorProto.INT32, TensorProto.INT64}
+)
+_MOST_TESTS = 127
+"""Sums of so many decisions fit the narrowest of these types."""
 
 
 class _Leaf(NamedTuple):
@@ -54,7 +62,12 @@ def _leaf_of(editor: Editor, node: onnx.NodeProto) -> _Leaf | None:
     if found is None:
         return None
     must, path, counts, decided = found
-    fits = must.shape == path.shape == (must.shape[0], shape[1]) and editor.types.get(decided) == TensorProto.BOOL
+    is_small = must.size <= MAX_MATRIX and must.shape[:1] <= (_MOST_TESTS,)
+    fits = (
+        is_small
+        and must.shape == path.shape == (must.shape[0], shape[1])
+        and editor.types.get(decided) == TensorProto.BOOL
+    )
     tree = _tree(must, path, counts) if fits and editor.shapes.get(decided) == (1, must.shape[0]) else None
     return None if tree is None else _Leaf(decided, tree, shape[1])
 
@@ -66,7 +79,9 @@ def _conditions(editor: Editor, reached_leaf: str) -> tuple[Array, Array, Array,
     def source(name: str) -> onnx.NodeProto | None:
         """The node that makes a tensor, before any change of its type that keeps small integers as they are."""
         made = producers.get(name)
-        while made is not None and is_plain(made, "Cast") and attributes(made)["to"] in _KEEP_INTEGERS:
+        for _ in range(_MAX_STEPS):
+            if made is None or not is_plain(made, "Cast") or attributes(made)["to"] not in _KEEP_INTEGERS:
+                break
             made = producers.get(made.input[0])
         return made
 
@@ -162,8 +177,10 @@ def _tables(
     tables: dict[str, Array] = {}
     for column, name in enumerate(border):
         table = np.stack([np.asarray(row[column]).reshape(-1) for row in rows])
-        is_whole = table.dtype.kind in "biu" and np.array_equal(table, table.astype(np.float32))
-        if not (is_whole or table.dtype.kind == "f"):
+        with np.errstate(over="ignore"):
+            narrow = table.astype(np.float32) if table.dtype.kind in "biuf" else np.array(np.nan)
+        is_whole = table.dtype.kind == "f" or (np.abs(narrow).max() < 2**24 and np.array_equal(table, narrow))
+        if not np.isfinite(narrow).all() or not is_whole:
             return None
         tables[name] = table
     return tables

@@ -6,6 +6,7 @@ costs some thirty rows a value. Weights that are halved lose a bit at a given sc
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 
 from circuits.rewrite.editing import Editor, is_plain
@@ -46,7 +47,13 @@ def scale_before(editor: Editor, tensor: str, factor: float) -> bool:
 
 
 def _apply(editor: Editor, edits: list[tuple[onnx.NodeProto, int]], factor: float) -> bool:
+    scaled = []
     for node, index in edits:
         values = editor.constants[node.input[index]]
-        node.input[index] = editor.constant(values * values.dtype.type(factor), "scaled")
+        made = values * values.dtype.type(factor)
+        if not np.array_equal(made / made.dtype.type(factor), values):  # it went below the type's least number
+            return False
+        scaled.append(made)
+    for (node, index), made in zip(edits, scaled, strict=True):
+        node.input[index] = editor.constant(made, "scaled")
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from circuits.rewrite.editing import Editor
 from circuits.run_arguments import ezkl_arguments
 from circuits.samples import Array
 from tests.circuits.rewrite.test_rewrites import graph_of
+from verifier.errors import CircuitError
 
 Node = onnx.NodeProto
 CHOSEN = np.random.default_rng(3)
@@ -237,7 +239,11 @@ TESTS = [(2, 0.5), (0, -0.25), (2, 0.5), (1, 1.5)]
 PATHS = [{0: True, 1: True}, {0: True, 1: False}, {0: False, 3: True}, {0: False, 3: False}]
 
 
-def exported(paths: list[dict[int, bool]], thresholds: Sequence[float] = tuple(t for _, t in TESTS)) -> bytes:
+def exported(
+    paths: list[dict[int, bool]],
+    thresholds: Sequence[float] = tuple(t for _, t in TESTS),
+    kind: int = TensorProto.FLOAT,
+) -> bytes:
     """A classifier's tree as sk2torch exports it: the index of the leaf, its votes, the largest vote's label."""
     must, path = np.zeros((4, len(paths)), np.int64), np.zeros((4, len(paths)), np.int64)
     for leaf, way in enumerate(paths):
@@ -247,7 +253,7 @@ def exported(paths: list[dict[int, bool]], thresholds: Sequence[float] = tuple(t
     nodes = [
         node("Gather", ["x", "features"], "f", axis=1),
         node("Less", ["thresholds", "f"], "t"),
-        node("Cast", ["t"], "d", to=TensorProto.FLOAT),
+        node("Cast", ["t"], "d", to=kind),
         node("MatMul", ["d", "must"], "held"),
         node("ReduceSum", ["columns"], "count", axes=[1], keepdims=0),
         node("Cast", ["held"], "whole", to=TensorProto.INT64),
@@ -265,8 +271,8 @@ def exported(paths: list[dict[int, bool]], thresholds: Sequence[float] = tuple(t
     stored = {
         "features": np.array([feature for feature, _ in TESTS]),
         "thresholds": np.array(thresholds, np.float32),
-        "must": must.astype(np.float32),
-        "path": path.astype(np.float32),
+        "must": must.astype(helper.tensor_dtype_to_np_dtype(kind)),
+        "path": path.astype(helper.tensor_dtype_to_np_dtype(kind)),
         "columns": must.T.copy(),
         "votes": votes,
         "zero": np.array(0),
@@ -274,8 +280,10 @@ def exported(paths: list[dict[int, bool]], thresholds: Sequence[float] = tuple(t
     return graph_of(nodes, [1, 3], 11, **stored)
 
 
-def test_the_index_of_a_leaf_goes_with_all_that_follows_from_it() -> None:
-    model = parse_model(exported(PATHS))
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.INT8], ids=["float", "int8"])
+def test_the_index_of_a_leaf_goes_with_all_that_follows_from_it(kind: int) -> None:
+    """Decisions are int8 in the graphs that sk2torch writes, which onnxruntime does not even take."""
+    model = parse_model(exported(PATHS, kind=kind))
     operators = [each.op_type for each in onnx.load_model_from_string(model.rewritten).graph.node]
     assert not {"ArgMax", "Equal", "And"} & set(operators)
     assert any("equal comparisons made once (4 as 3)" in each for each in model.rewrites)
@@ -323,6 +331,75 @@ def test_what_only_looks_like_a_tree_keeps_its_argmax(change: str) -> None:
         made["whole"].input[0] = "some"
     model = parse_model(proto.SerializeToString())
     assert "ArgMax" in {each.op_type for each in onnx.load_model_from_string(model.rewritten).graph.node}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "shape", "gone", "stored"),
+    [
+        ([node("Clip", ["x", "far"])], (1, 4), None, {"far": np.float32(np.inf)}),
+        ([node("Clip", ["x", "", "far"])], (1, 4), None, {"far": np.float32(np.finfo(np.float32).min)}),
+        ([node("Clip", ["x", "zero", "far"])], (1, 4), None, {"zero": np.float32(0), "far": np.float32(1e9)}),
+        ([node("Neg", ["x"], "n"), node("Min", ["n", "x", "far"])], (1, 4), None, {"far": np.float32(-1e9)}),
+        (
+            [
+                helper.make_node("Conv", ["x", "w"], ["h"], pads=[1, 1, 1, 1]),
+                node("ReduceMax", ["x"], "top", keepdims=0),
+                node("Clip", ["h", "", "top"], "c"),
+                node("Sigmoid", ["c"]),
+            ],
+            (1, 1, 4, 4),
+            None,
+            {"w": np.full((1, 1, 1, 1), 2, np.float32)},
+        ),
+        (
+            [
+                helper.make_node("Conv", ["x", "w"], ["h"], pads=[1 << 19, 1 << 19]),
+                node("Sigmoid", ["h"], "s"),
+                node("GlobalAveragePool", ["s"]),
+            ],
+            (1, 1, 4),
+            None,
+            {"w": np.ones((1, 1, 1), np.float32)},
+        ),
+        (
+            [
+                helper.make_node("Gemm", ["x", "w"], ["h"]),
+                node("Relu", ["h"]),
+            ],
+            (1, 4),
+            "scaled",
+            {"w": np.full((4, 3), np.finfo(np.float32).smallest_subnormal, np.float32)},
+        ),
+    ],
+    ids=["min inf", "max lowest", "far clip", "far min", "a bound that is computed", "endless padding", "underflow"],
+)
+def test_at_the_edges_of_an_economy_nothing_is_done_wrong(
+    nodes: list[Node], shape: tuple[int, ...], gone: str | None, stored: dict[str, Array]
+) -> None:
+    """Found by attack: bounds at the wrong end, constants that swallow x, bounds made later, numbers in the file."""
+    model = parse_model(graph_of(nodes, list(shape), 13, **{name: np.asarray(each) for name, each in stored.items()}))
+    sample = CHOSEN.normal(0, 2, shape).astype(np.float32)
+    assert np.allclose(run(model, model.rewritten, sample), run(model, model.static, sample), rtol=1e-4, atol=1e-5)
+    assert gone is None or gone not in model.rewritten.decode("latin-1")
+
+
+def test_names_of_new_nodes_are_nobodys() -> None:
+    nodes = [helper.make_node("LeakyRelu", ["x"], ["t"], name="a"), helper.make_node("Neg", ["t"], ["y"], name="a.0")]
+    names = [
+        each.name for each in onnx.load_model_from_string(parse_model(graph_of(nodes, [1, 2])).rewritten).graph.node
+    ]
+    assert len(names) == len(set(names)) == 5
+
+
+def test_casts_in_a_circle_end() -> None:
+    nodes = [
+        node("Cast", ["a"], "b", to=TensorProto.INT64),
+        node("Cast", ["b"], "a", to=TensorProto.FLOAT),
+        node("Less", ["a", "k"], "l"),
+        node("Cast", ["l"], to=TensorProto.FLOAT),
+    ]
+    with contextlib.suppress(CircuitError):
+        parse_model(graph_of(nodes, [1, 4], 13, k=np.ones((1, 4), np.float32)))
 
 
 def test_a_comparison_with_nan_is_nobodys_equal() -> None:
