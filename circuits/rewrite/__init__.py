@@ -27,8 +27,8 @@ from circuits.rewrite.trees import rewrite_trees
 
 PASSES = (
     fold,
-    rewrite_trees,
     rewrite_ml,
+    rewrite_trees,
     write_defaults,
     fold_batch_norm,
     pad_pools,

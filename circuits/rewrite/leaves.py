@@ -161,6 +161,8 @@ def _tables(
     if size > MAX_TABLE or shape is None or int(np.prod(shape)) != 1:
         return None
     used = sorted({name for node in inside for name in node.input if name in editor.constants})
+    if any(each.dtype.kind == "f" and not np.isfinite(each).all() for each in map(editor.constants.__getitem__, used)):
+        return None
     graph = helper.make_graph(
         inside,
         "leaf",

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-from onnx import helper
+from onnx import TensorProto, helper
 
 from circuits.rewrite.attributes import set_attribute
 from circuits.rewrite.editing import Editor, Shape, attributes, is_plain
@@ -102,18 +102,25 @@ def _average(editor: Editor, node: onnx.NodeProto, window: _Window) -> list[onnx
         counts = np.multiply.outer(counts, np.array(valid, np.float64))
     share = math.prod(window.kernel) / counts
     padded, average = editor.name("padded"), editor.name("average")
+    kind = _kind(editor, node)
     return [
         *_padded(editor, node, window, padded),
         _bare(node, padded, average, window),
-        helper.make_node("Mul", [average, editor.constant(share[None, None], "share", np.float32)], [node.output[0]]),
+        helper.make_node("Mul", [average, editor.constant(share[None, None], "share", kind)], [node.output[0]]),
     ]
+
+
+def _kind(editor: Editor, node: onnx.NodeProto) -> Any:
+    """The numpy type of what a node reads."""
+    return helper.tensor_dtype_to_np_dtype(editor.types.get(node.input[0]) or TensorProto.FLOAT)
 
 
 def _padded(editor: Editor, node: onnx.NodeProto, window: _Window, target: str) -> list[onnx.NodeProto]:
     pads = [0, 0, *window.begins, 0, 0, *window.ends]
     if editor.opset < 11:
         return [helper.make_node("Pad", [node.input[0]], [target], mode="constant", pads=pads, value=0.0)]
-    names = [node.input[0], editor.constant(pads, "pads", np.int64), editor.constant(0.0, "zero", np.float32)]
+    kind = _kind(editor, node)
+    names = [node.input[0], editor.constant(pads, "pads", np.int64), editor.constant(0.0, "zero", kind)]
     return [helper.make_node("Pad", names, [target], mode="constant")]
 
 

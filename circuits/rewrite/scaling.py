@@ -17,6 +17,8 @@ _HOMOGENEOUS = (
 )
 """Operators f with f(c x) = c f(x) for c > 0."""
 _MAX_STEPS = 64
+LEAST_WEIGHT = 2.0**-6
+"""Of a layer the largest weight: at the scales that ezkl takes, smaller ones keep too few bits."""
 
 
 def scale_before(editor: Editor, tensor: str, factor: float) -> bool:
@@ -38,15 +40,19 @@ def scale_before(editor: Editor, tensor: str, factor: float) -> bool:
             edits.append((node, fixed[0]))
             tensor = node.input[free[0]]
         elif is_plain(node, "MatMul") and len(free) == 1:
-            return _apply(editor, [*edits, (node, fixed[0])], factor)
+            return _apply(editor, [(node, fixed[0]), *edits], factor)
         elif is_plain(node, "Conv", "ConvTranspose", "Gemm") and free == [0]:
-            return _apply(editor, [*edits, *((node, index) for index in fixed)], factor)
+            return _apply(editor, [*((node, index) for index in fixed), *edits], factor)
         else:
             return False
     return False
 
 
 def _apply(editor: Editor, edits: list[tuple[onnx.NodeProto, int]], factor: float) -> bool:
+    """The layer's weights come first."""
+    node, index = edits[0]
+    if np.abs(editor.constants[node.input[index]]).max(initial=0) * factor < LEAST_WEIGHT:
+        return False
     scaled = []
     for node, index in edits:
         values = editor.constants[node.input[index]]

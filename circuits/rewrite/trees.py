@@ -6,6 +6,8 @@ but for the order of additions.
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +15,7 @@ import onnx
 from onnx import helper
 
 from circuits.rewrite.decisions import Split, reached
-from circuits.rewrite.editing import ML_DOMAIN, Editor, attributes, text
+from circuits.rewrite.editing import MAX_FOLDED, ML_DOMAIN, Editor, attributes, text
 from circuits.rewrite.ml import Nodes, as_floats, transformed, two_classes
 from circuits.rewrite.scores import post_transform
 
@@ -42,7 +44,7 @@ class _Ensemble(NamedTuple):
 
 
 class _MalformedError(Exception):
-    """A node that is not there, a path without end, or too many leaves."""
+    """Not an ensemble that is understood here: it is left for ezkl to refuse."""
 
 
 def rewrite_trees(editor: Editor) -> list[str]:
@@ -52,8 +54,9 @@ def rewrite_trees(editor: Editor) -> list[str]:
     def change(node: onnx.NodeProto) -> Nodes | None:
         if node.domain != ML_DOMAIN or node.op_type not in {"TreeEnsembleClassifier", "TreeEnsembleRegressor"}:
             return None
-        ensemble = _read(attributes(node), "class" if node.op_type.endswith("Classifier") else "target")
-        if ensemble is None:
+        try:
+            ensemble = _read(attributes(node), "class" if node.op_type.endswith("Classifier") else "target")
+        except _MalformedError:
             return None
         made = (_classifier if node.op_type.endswith("Classifier") else _regressor)(editor, node, ensemble)
         if made is not None:
@@ -65,26 +68,26 @@ def rewrite_trees(editor: Editor) -> list[str]:
     return told
 
 
-def _read(found: dict[str, Any], kind: str) -> _Ensemble | None:
-    """All leaves with the way to each; None where an ensemble is malformed, too large, or mixes comparisons."""
+def _read(found: dict[str, Any], kind: str) -> _Ensemble:
+    """All leaves with the way to each.
+
+    Raises:
+        _MalformedError: a form that is read differently elsewhere, or not at all.
+    """
     modes = [text(each) for each in found.get("nodes_modes", [])]
     keys = list(zip(found.get("nodes_treeids", []), found.get("nodes_nodeids", []), strict=False))
-    size = len(keys)
     columns = [found.get(f"nodes_{each}", []) for each in ("featureids", "values", "truenodeids", "falsenodeids")]
-    kinds = {mode for mode in modes if mode != "LEAF"}
-    if not size or len(modes) != size or any(len(each) != size for each in columns) or len(kinds) > 1:
-        return None
-    comparison = _MODES.get(next(iter(kinds), "BRANCH_LEQ"))
-    if comparison is None:
-        return None
     features, thresholds, truths, falsehoods = columns
+    kinds = {mode for mode in modes if mode != "LEAF"}
+    comparison = _MODES.get(next(iter(kinds), "BRANCH_LEQ"))
+    is_whole = (
+        keys and all(len(each) == len(keys) for each in (modes, *columns)) and all(map(math.isfinite, thresholds))
+    )
+    is_plain = len(kinds) <= 1 and _is_grouped([tree for tree, _ in keys])
+    if comparison is None or not is_whole or not is_plain or any(name.endswith("_as_tensor") for name in found):
+        raise _MalformedError
     place = {key: index for index, key in enumerate(keys)}
-    weights: dict[tuple[int, int], dict[int, float]] = {}
-    for tree, leaf, target, weight in zip(
-        *(found.get(f"{kind}_{each}", []) for each in ("treeids", "nodeids", "ids", "weights")), strict=False
-    ):
-        here = weights.setdefault((tree, leaf), {})
-        here[int(target)] = here.get(int(target), 0.0) + float(weight)
+    weights = _weights(found, kind)
     tests: dict[tuple[int, float], int] = {}
     values: list[dict[int, float]] = []
 
@@ -105,11 +108,25 @@ def _read(found: dict[str, Any], kind: str) -> _Ensemble | None:
     roots: dict[int, int] = {}
     for tree, node in keys:
         roots.setdefault(tree, node)
-    try:
-        trees = [grow(tree, root, {}, 0) for tree, root in roots.items()]
-    except _MalformedError:
-        return None
+    trees = [grow(tree, root, {}, 0) for tree, root in roots.items()]
     return _Ensemble(list(tests), trees, values, comparison)
+
+
+def _weights(found: dict[str, Any], kind: str) -> dict[tuple[int, int], dict[int, float]]:
+    """What each leaf adds to which class or target."""
+    weights: dict[tuple[int, int], dict[int, float]] = {}
+    columns = (found.get(f"{kind}_{each}", []) for each in ("treeids", "nodeids", "ids", "weights"))
+    for tree, leaf, target, weight in zip(*columns, strict=False):
+        here = weights.setdefault((tree, leaf), {})
+        if int(target) in here or not math.isfinite(weight):
+            raise _MalformedError
+        here[int(target)] = float(weight)
+    return weights
+
+
+def _is_grouped(trees: list[int]) -> bool:
+    """Whether the nodes of each tree stand together: onnxruntime reads others in an order of its own."""
+    return len(list(itertools.groupby(trees))) == len(set(trees))
 
 
 def _sums(editor: Editor, node: onnx.NodeProto, ensemble: _Ensemble, base: Any) -> tuple[Nodes, str] | None:
@@ -118,7 +135,9 @@ def _sums(editor: Editor, node: onnx.NodeProto, ensemble: _Ensemble, base: Any) 
     targets = base.shape[1]
     if shape is None or len(shape) != 2 or any(key >= targets for value in ensemble.values for key in value):
         return None
-    if any(feature >= shape[1] for feature, _ in ensemble.tests):
+    if any(not 0 <= feature < shape[1] for feature, _ in ensemble.tests):
+        return None
+    if len(ensemble.values) * targets > MAX_FOLDED:
         return None
     values = np.zeros((len(ensemble.values), targets), np.float64)
     for row, value in enumerate(ensemble.values):
@@ -164,6 +183,8 @@ def _regressor(editor: Editor, node: onnx.NodeProto, ensemble: _Ensemble) -> Nod
     base = np.asarray(found.get("base_values", [0.0] * targets), np.float64)
     if base.size != targets:
         return None
+    if targets > 1 and base.any() and not _votes_for_all(ensemble, targets):
+        return None
     if aggregate == "AVERAGE":
         trees = len(set(found["nodes_treeids"]))
         ensemble = ensemble._replace(
@@ -176,29 +197,34 @@ def _regressor(editor: Editor, node: onnx.NodeProto, ensemble: _Ensemble) -> Nod
     return [*nodes, helper.make_node("Identity", [total], [node.output[0]])]
 
 
+def _votes_for_all(ensemble: _Ensemble, targets: int) -> bool:
+    """Whether each leaf names each target: onnxruntime has rules of its own for one that no leaf reached named."""
+    return all(len(value) == targets for value in ensemble.values)
+
+
 def _classifier(  # noqa: PLR0911 - each return is a form that is left alone
     editor: Editor, node: onnx.NodeProto, ensemble: _Ensemble
 ) -> Nodes | None:
     """The scores; a binary ensemble that votes for one class only gives the other's by onnxruntime's rule."""
     found = attributes(node)
     labels = max(len(found.get("classlabels_int64s", [])), len(found.get("classlabels_strings", [])))
-    if len(node.output) < 2 or not labels or editor.readers().get(node.output[0]):
+    if len(node.output) < 2 or labels < 2 or editor.readers().get(node.output[0]):
         return None
     kind = post_transform(node)
     base = np.asarray(found.get("base_values", []), np.float64)
     classes = {int(each) for each in found.get("class_ids", [])}
     if labels == 2 and len(classes) == 1:
         ensemble = ensemble._replace(values=[{0: sum(value.values())} if value else {} for value in ensemble.values])
-        if base.size > 1:
+        if base.size > 1 or classes != {0}:
             return None
         made = _sums(editor, node, ensemble, base.reshape(1, 1) if base.size else np.zeros((1, 1)))
         is_positive = all(weight >= 0 for weight in found.get("class_weights", []))
-        form = "complement" if is_positive else "logistic" if kind == "LOGISTIC" else "negative"
+        form = "logistic" if kind == "LOGISTIC" else "complement" if is_positive else "negative"
         if made is None or kind not in {"NONE", "LOGISTIC"}:
             return None
         nodes, total = made
         return [*nodes, *two_classes(editor, total, node.output[1], form)]
-    if base.size not in {0, labels}:
+    if base.size not in {0, labels} or (labels == 2 and (base.size or not _votes_for_all(ensemble, labels))):
         return None
     made = _sums(editor, node, ensemble, base.reshape(1, -1) if base.size else np.zeros((1, labels)))
     if made is None:

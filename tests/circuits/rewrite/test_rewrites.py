@@ -84,6 +84,10 @@ EXPORTED = {
     "boosting": (GradientBoostingClassifier(n_estimators=3, random_state=0), IRIS),
     "binary boosting": (GradientBoostingClassifier(n_estimators=4, random_state=0), TUMOURS),
     "regression boosting": (GradientBoostingRegressor(n_estimators=4, random_state=0), DIABETES),
+    "forest after a scaler": (
+        make_pipeline(MinMaxScaler(), RandomForestClassifier(3, max_depth=3, random_state=0)),
+        IRIS,
+    ),
     "extra trees": (ExtraTreesRegressor(3, max_depth=3, random_state=0), DIABETES),
     "logistic": (make_pipeline(StandardScaler(), LogisticRegression()), IRIS),
     "binary logistic": (LogisticRegression(), TUMOURS),
