@@ -18,6 +18,7 @@ from verifier.statement.scalars import Bytes32, Uint256
 RESERVED_ROWS = 8
 """Rows of a table column that ezkl keeps for itself; a base above 2^k - 8 needs a second column at twice the price."""
 MAX_LOOKUP = 1 << 30
+_LEAST_MARGIN = 4
 
 Scale = Annotated[int, msgspec.Meta(ge=0, le=24)]
 Bound = Annotated[int, msgspec.Meta(ge=-MAX_LOOKUP, le=MAX_LOOKUP)]
@@ -69,6 +70,13 @@ class RunArguments(
             decomp_base=self.decomp_base,
             decomp_legs=self.decomp_legs,
         )
+
+
+def table_range(seen: tuple[int, int], part: int = 2) -> tuple[int, int]:
+    """The range of a look-up's table: what was seen to be asked, and on both sides that part of it more, 4 at least."""
+    low, high = seen
+    margin = max(_LEAST_MARGIN, (high - low) // part)
+    return low - margin, high + margin
 
 
 def ezkl_arguments(**knobs: Any) -> dict[str, Any]:

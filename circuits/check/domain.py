@@ -14,7 +14,7 @@ import numpy as np
 from circuits.check.report import Span
 from circuits.check.trial import Refusal, Trial
 from circuits.model import Tensor
-from circuits.run_arguments import RESERVED_ROWS
+from circuits.run_arguments import RESERVED_ROWS, table_range
 from circuits.samples import Array, Sample
 from circuits.tuner.cost import BLINDING_ROWS
 from verifier.errors import CircuitError
@@ -145,8 +145,7 @@ def _compile(  # noqa: C901, PLR0913, PLR0917 - a search for a size, in one plac
         elif len(running) < min(given, _TRIED):
             running.append(sample)
         low, high = min(low, witness.min_lookup), max(high, witness.max_lookup)
-    margin = max(4, (high - low) // 2)
-    lookup = (low - margin, high + margin)
+    lookup = table_range((low, high))
     for logrows in _LOGROWS:
         rows = 2**logrows - BLINDING_ROWS
         is_wide = probe.total_assignments > rows * _MAX_BLOCKS or probe.instances > rows

@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from circuits.rewrite.editing import Array, Editor, attributes, is_plain
+from circuits.rewrite.editing import Array, Editor, Nodes, attributes, is_plain
+from circuits.rewrite.pooling import window_of
 from circuits.rewrite.scaling import scale_before
 
 FLOATS: dict[int, type[np.floating[Any]]] = {
@@ -32,8 +33,6 @@ _HALVED_BEFORE = frozenset({"MaxPool", "ReduceMax", "ReduceMin"})
 
 _FAR = 1e4
 """Beyond it |x - bound| swallows x: in floating point at once, in the circuit by the bits that it needs."""
-
-Nodes = list[onnx.NodeProto]
 
 
 def by_absolute_values(editor: Editor) -> list[str]:
@@ -179,15 +178,14 @@ def _pairs(made: _Graph) -> bool:
 
 def _max_pool(made: _Graph) -> bool:
     """Axis by axis; padding and rounding up were made explicit before."""
-    shape, found = made.editor.shapes.get(made.source), made.found
-    kernel = [int(each) for each in found.get("kernel_shape", [])]
-    strides = [int(each) for each in found.get("strides", [1] * len(kernel))]
-    idle = (*found.get("pads", []), *(int(each) - 1 for each in found.get("dilations", [])))
-    odd = any(idle) or found.get("ceil_mode", 0) or found.get("auto_pad", b"NOTSET") not in {b"NOTSET", b"VALID"}
-    if shape is None or odd or len(shape) != len(kernel) + 2 or math.prod(kernel) > MAX_WINDOW:
+    window, auto = window_of(made.editor, made.node), made.found.get("auto_pad", b"NOTSET")
+    if window is None or any((*window.begins, *window.ends)) or auto not in {b"NOTSET", b"VALID"}:
+        return False
+    if math.prod(window.kernel) > MAX_WINDOW:
         return False
     tensor, doublings = made.source, 0
-    for axis, (size, width, stride) in enumerate(zip(shape[2:], kernel, strides, strict=True), start=2):
+    sides = zip(window.shape[2:], window.kernel, window.strides, strict=True)
+    for axis, (size, width, stride) in enumerate(sides, start=2):
         if width > size:
             return False
         reach = (size - width) // stride * stride + 1

@@ -15,7 +15,7 @@ import onnx
 from onnx import helper
 
 from circuits.rewrite.attributes import set_attribute
-from circuits.rewrite.editing import Editor, attributes, is_plain
+from circuits.rewrite.editing import Editor, Nodes, attributes, is_plain
 
 LEAST_OPSET = 10
 MAX_OUTPUTS = 4096
@@ -23,8 +23,6 @@ MAX_OUTPUTS = 4096
 _TABLES = ("Elu", "HardSigmoid", "Selu", "Sigmoid", "Softplus", "Tanh")
 """Behind a look-up the border has the scale of the rest; a plain layer's outputs are finer than its constants."""
 _ELEMENTWISE = ("Clip", "Elu", "HardSigmoid", "LeakyRelu", "Relu", "Selu", "Sigmoid", "Softplus", "Tanh")
-
-Nodes = list[onnx.NodeProto]
 
 
 class _Axis(NamedTuple):

@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper, shape_inference
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
+Nodes = list[onnx.NodeProto]
 ML_DOMAIN = "ai.onnx.ml"
 MAX_FOLDED = 1 << 22
 """Values that a constant made here may have: a graph of ten bytes can ask for 2^60."""

@@ -12,10 +12,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from circuits.rewrite.editing import ML_DOMAIN, Editor, attributes, text
+from circuits.rewrite.editing import ML_DOMAIN, Editor, Nodes, attributes, text
 from circuits.rewrite.scores import post_transform
 
-Nodes = list[onnx.NodeProto]
 _AXES_AS_INPUT = 18
 """The operator set since which ReduceMax takes its axes as an input."""
 

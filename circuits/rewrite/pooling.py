@@ -20,7 +20,9 @@ from circuits.rewrite.editing import Editor, Shape, attributes, is_plain
 MAX_PADDING = 64
 
 
-class _Window(NamedTuple):
+class Window(NamedTuple):
+    """What a pool looks at, axis by axis behind batch and channels."""
+
     shape: Shape
     kernel: Shape
     strides: Shape
@@ -36,7 +38,7 @@ def pad_pools(editor: Editor) -> list[str]:
     def change(node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
         if not is_plain(node, "AveragePool", "MaxPool") or (len(node.output) > 1 and node.output[1]):
             return None
-        window = _window(editor, node)
+        window = window_of(editor, node)
         if window is None or not any((*window.begins, *window.ends)):
             return None
         if max(*window.begins, *window.ends) > MAX_PADDING:
@@ -50,7 +52,8 @@ def pad_pools(editor: Editor) -> list[str]:
     return [f"padding of {name} made explicit" for name in sorted(told)]
 
 
-def _window(editor: Editor, node: onnx.NodeProto) -> _Window | None:
+def window_of(editor: Editor, node: onnx.NodeProto) -> Window | None:
+    """The window of a pool without dilations; None where its input's shape or its attributes are not whole."""
     shape = editor.shapes.get(node.input[0])
     found = attributes(node)
     if shape is None or "kernel_shape" not in found or any(int(each) != 1 for each in found.get("dilations", [])):
@@ -70,10 +73,10 @@ def _window(editor: Editor, node: onnx.NodeProto) -> _Window | None:
             if (steps - 1) * stride >= size + begins[axis]:
                 steps -= 1
             ends[axis] = max(ends[axis], (steps - 1) * stride + width - size - begins[axis])
-    return _Window(shape, kernel, strides, begins, tuple(ends))
+    return Window(shape, kernel, strides, begins, tuple(ends))
 
 
-def _bare(node: onnx.NodeProto, source: str, target: str, window: _Window) -> onnx.NodeProto:
+def _bare(node: onnx.NodeProto, source: str, target: str, window: Window) -> onnx.NodeProto:
     bare = onnx.NodeProto()
     bare.CopyFrom(node)
     bare.input[0], bare.output[0] = source, target
@@ -83,7 +86,7 @@ def _bare(node: onnx.NodeProto, source: str, target: str, window: _Window) -> on
     return bare
 
 
-def _average(editor: Editor, node: onnx.NodeProto, window: _Window) -> list[onnx.NodeProto] | None:
+def _average(editor: Editor, node: onnx.NodeProto, window: Window) -> list[onnx.NodeProto] | None:
     found = attributes(node)
     if int(found.get("count_include_pad", 0)):
         if int(found.get("ceil_mode", 0)):
@@ -115,7 +118,7 @@ def _kind(editor: Editor, node: onnx.NodeProto) -> Any:
     return helper.tensor_dtype_to_np_dtype(editor.types.get(node.input[0]) or TensorProto.FLOAT)
 
 
-def _padded(editor: Editor, node: onnx.NodeProto, window: _Window, target: str) -> list[onnx.NodeProto]:
+def _padded(editor: Editor, node: onnx.NodeProto, window: Window, target: str) -> list[onnx.NodeProto]:
     pads = [0, 0, *window.begins, 0, 0, *window.ends]
     if editor.opset < 11:
         return [helper.make_node("Pad", [node.input[0]], [target], mode="constant", pads=pads, value=0.0)]
@@ -124,7 +127,7 @@ def _padded(editor: Editor, node: onnx.NodeProto, window: _Window, target: str) 
     return [helper.make_node("Pad", names, [target], mode="constant")]
 
 
-def _largest(editor: Editor, node: onnx.NodeProto, window: _Window) -> list[onnx.NodeProto]:
+def _largest(editor: Editor, node: onnx.NodeProto, window: Window) -> list[onnx.NodeProto]:
     nodes: list[onnx.NodeProto] = []
     source = node.input[0]
     for axis, (begin, end) in enumerate(zip(window.begins, window.ends, strict=True)):

@@ -13,9 +13,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from circuits.rewrite.editing import Editor, attributes, is_plain, text
+from circuits.rewrite.editing import Editor, Nodes, attributes, is_plain, text
 
-Nodes = list[onnx.NodeProto]
 _STATES = {"LSTM": 2, "GRU": 1, "RNN": 1}
 MAX_CUMSUM = 1024
 MAX_TILES = 256

@@ -15,8 +15,8 @@ import onnx
 from onnx import helper
 
 from circuits.rewrite.decisions import Split, reached
-from circuits.rewrite.editing import MAX_FOLDED, ML_DOMAIN, Editor, attributes, text
-from circuits.rewrite.ml import Nodes, as_floats, transformed, two_classes
+from circuits.rewrite.editing import MAX_FOLDED, ML_DOMAIN, Editor, Nodes, attributes, text
+from circuits.rewrite.ml import as_floats, transformed, two_classes
 from circuits.rewrite.scores import post_transform
 
 MAX_LEAVES = 4096

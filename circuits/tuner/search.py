@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from circuits.fidelity import Fidelity
-from circuits.run_arguments import MAX_LOOKUP, RESERVED_ROWS, RunArguments
+from circuits.run_arguments import MAX_LOOKUP, RESERVED_ROWS, RunArguments, table_range
 from circuits.tuner.cost import Layout, Machine, layout
 from circuits.tuner.probe import Look, Probes, Scales
 from verifier.errors import CircuitError
@@ -33,7 +33,6 @@ _LOOKUP_MULTIPLIERS = (1, 2, 3, 10)
 _FIRST_SCALE = {False: 13, True: 7}
 _LEAST_BASE = 2
 _GREATEST_BASE = 1 << 20
-_LOOKUP_MARGIN = 4
 _MARGINS = (2, 4, 8)
 """A lookup's table reaches beyond what was seen by one of these parts of it: the widest, unless columns are saved."""
 _TOLERANCE = 1.1
@@ -255,7 +254,7 @@ class Search:
                         continue
                     tried: set[Layout | None] = set()
                     for margin in _MARGINS if lookup else _MARGINS[:1]:
-                        run_args = self._run_args(scales, logrows, inner, base, legs, _wider(lookup, margin))
+                        run_args = self._run_args(scales, logrows, inner, base, legs, _table(lookup, margin))
                         shape = layout(settings, logrows, (run_args.lookup_min, run_args.lookup_max))
                         if shape is not None and shape not in tried and self._may_be_checked(shape):
                             yield run_args, shape
@@ -329,13 +328,10 @@ class Search:
         )
 
 
-def _wider(seen: tuple[int, int] | None, part: int) -> tuple[int, int]:
-    """The range of a table: what lookups were seen to ask, and a part of that more on both sides."""
-    if seen is None:
-        return -_LOOKUP_MARGIN, _LOOKUP_MARGIN
-    low, high = seen
-    margin = max(_LOOKUP_MARGIN, (high - low) // part)
-    return max(low - margin, -MAX_LOOKUP), min(high + margin, MAX_LOOKUP)
+def _table(seen: tuple[int, int] | None, part: int) -> tuple[int, int]:
+    """The range of a table, within the bounds of run arguments; without look-ups there is none, and any will do."""
+    low, high = table_range(seen or (0, 0), part)
+    return max(low, -MAX_LOOKUP), min(high, MAX_LOOKUP)
 
 
 def describe(run_args: RunArguments) -> str:
