@@ -14,7 +14,8 @@ from onnx import TensorProto, helper
 
 from circuits.blinding import add_blind, taken_names
 from circuits.model import JOB_INPUT, MAX_ONNX_BYTES, Model, Tensor
-from circuits.rewrite import economise, rewrite
+from circuits.rewrite import rewrite
+from circuits.rewrite.economies import economise
 from circuits.rewrite.scores import keep_scores
 from verifier.errors import CircuitError
 from verifier.statement.manifest import JOB_LIMBS

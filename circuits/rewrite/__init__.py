@@ -2,21 +2,17 @@
 
 A rewritten graph gives the owner's outputs; `check` and the tests compare each with onnxruntime on the owner's graph.
 The bytes that come out depend on nothing but the bytes that go in and onnx's version: a rebuild runs the same passes.
+What only saves rows is in `economies` and comes after.
 """
 
 from __future__ import annotations
 
 import onnx
 
-from circuits.model import CHEAPER
-from circuits.rewrite.absolute import by_absolute_values
 from circuits.rewrite.attributes import write_defaults
-from circuits.rewrite.borders import spare_padding
-from circuits.rewrite.comparisons import share_comparisons
 from circuits.rewrite.editing import Editor
 from circuits.rewrite.folding import fold
 from circuits.rewrite.functions import inline_functions
-from circuits.rewrite.leaves import tabulate_leaves
 from circuits.rewrite.ml import rewrite_ml
 from circuits.rewrite.normalisation import fold_batch_norm
 from circuits.rewrite.opset import convert_opset
@@ -36,8 +32,6 @@ PASSES = (
     rewrite_semantics,
     fold,
 )
-ECONOMIES = (share_comparisons, tabulate_leaves, spare_padding, by_absolute_values)
-"""What ezkl computes right as it stands, in forms that need fewer rows."""
 DEFAULT_OPSET = 13
 """For a model that has operators of ai.onnx.ml only and names no other set: XGBoost's exporter writes such."""
 
@@ -57,11 +51,3 @@ def rewrite(proto: onnx.ModelProto) -> list[str]:
         del proto.opset_import[:]
         proto.opset_import.extend(copies)
     return changes
-
-
-def economise(proto: onnx.ModelProto) -> list[str]:
-    """Apply `ECONOMIES` to a rewritten model, in place; what was changed, in words, in order."""
-    editor = Editor(proto)
-    changes = [change for each in ECONOMIES for change in each(editor)]
-    fold(editor)
-    return [f"{CHEAPER}{change}" for change in changes]

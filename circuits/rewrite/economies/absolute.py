@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from circuits.rewrite.economies.scaling import scale_before
 from circuits.rewrite.editing import Array, Editor, Nodes, attributes, is_plain
 from circuits.rewrite.pooling import window_of
-from circuits.rewrite.scaling import scale_before
 
 FLOATS: dict[int, type[np.floating[Any]]] = {
     TensorProto.FLOAT: np.float32,
