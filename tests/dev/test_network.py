@@ -135,11 +135,12 @@ def test_a_second_supervisor_is_refused_and_a_taken_port_left(home: Path) -> Non
     assert all(running(home).values()), "the refused one takes nothing away"
 
     network, stuck = _network(home), _pid(home, "chain")
-    os.kill(stuck, signal.SIGKILL)
-    process.kill()
+    process.kill()  # first, or it starts the chain again
     process.wait()
+    os.kill(stuck, signal.SIGKILL)
     _until(lambda: not running(home)["chain"])
     with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a connection that the chain closed lingers
         thief.bind(("127.0.0.1", network.port(network.rpc)))
         thief.listen()
         third = _start(home)
