@@ -34,7 +34,7 @@ def open_network(actors: Actors) -> Stage:
     network = canonical.decode(Network, actors.wait_for("network", "{").encode(), where="opgate dev")
     stage = Stage(actors, Teller(quiet=True), home, network)
     write_policy(stage)
-    # the outputs of ten models have ten units: what the owner's certificate promises is enough for this payer
+    # these outputs have units of their own: what the owner's certificate promises is enough for this payer
     policy = stage.policy.read_text(encoding="utf-8").replace('max_error = "0.05"', 'max_error = "1"')
     stage.policy.write_text(policy.replace('min_agreement = "0.95"', 'min_agreement = "0.9"'), encoding="utf-8")
     for party in ("payer", "provider"):

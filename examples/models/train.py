@@ -1,4 +1,4 @@
-"""Trains ten small models with PyTorch, scikit-learn and XGBoost and exports each with its own exporter.
+"""Trains twelve small models with PyTorch, scikit-learn, XGBoost and LightGBM and exports each with its own exporter.
 
 Run ``python examples/models/train.py`` in an environment with `examples/models/requirements.txt`; all data come with
 scikit-learn or are made here. Each model gets a folder beside this file: `model.onnx`, as the exporter writes it,
@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from onnxmltools import convert_xgboost
+from lightgbm import LGBMClassifier, LGBMRegressor
+from onnxmltools import convert_lightgbm, convert_xgboost
 from onnxmltools.convert.common.data_types import FloatTensorType
 from skl2onnx import to_onnx
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
@@ -184,6 +185,25 @@ def xgboost_regressor() -> Made:
     return _xgboost(model, 10), unseen, f"R2 {model.score(unseen, unknown / 100):.2f}"
 
 
+def _lightgbm(model: Any, columns: int) -> bytes:
+    converted = convert_lightgbm(model, initial_types=[("x", FloatTensorType([None, columns]))], target_opset=15)
+    return bytes(converted.SerializeToString())
+
+
+def lightgbm_classifier() -> Made:
+    """Tumours by LightGBM: labels, a ZipMap, and probabilities by a sigmoid over trees."""
+    seen, unseen, known, unknown = split(*load_breast_cancer(return_X_y=True))
+    model = LGBMClassifier(n_estimators=6, num_leaves=4, random_state=0, verbose=-1).fit(seen, known)
+    return _lightgbm(model, seen.shape[1]), unseen, f"{model.score(unseen, unknown):.1%} right"
+
+
+def lightgbm_regressor() -> Made:
+    """Diabetes by LightGBM."""
+    seen, unseen, known, unknown = split(*load_diabetes(return_X_y=True))
+    model = LGBMRegressor(n_estimators=12, num_leaves=4, random_state=0, verbose=-1).fit(seen, known / 100)
+    return _lightgbm(model, seen.shape[1]), unseen, f"R2 {model.score(unseen, unknown / 100):.2f}"
+
+
 MODELS: tuple[Callable[[], Made], ...] = (
     torch_mlp,
     torch_batchnorm,
@@ -195,6 +215,8 @@ MODELS: tuple[Callable[[], Made], ...] = (
     sklearn_svr,
     xgboost_classifier,
     xgboost_regressor,
+    lightgbm_classifier,
+    lightgbm_regressor,
 )
 
 

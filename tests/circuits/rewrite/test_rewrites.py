@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from circuits.parsing import parse_model
 from circuits.samples import Array
 from tests.circuits.operators.corpus import corpus
 
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "models"
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
@@ -114,15 +116,28 @@ EXPORTED = {
 def test_an_export_of_scikit_learn_loses_its_own_operators_and_nothing_else(name: str) -> None:
     """Trap: ezkl knows no operator of ai.onnx.ml, and reads no ZipMap."""
     estimator, (rows, targets) = EXPORTED[name]
-    source = to_onnx(estimator.fit(rows[::3], targets[::3]), rows[:1]).SerializeToString()
+    assert_same_scores(to_onnx(estimator.fit(rows[::3], targets[::3]), rows[:1]).SerializeToString(), rows[:24, None])
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent for path in EXAMPLES.glob("*/model.onnx")), ids=lambda each: each.name
+)
+def test_an_example_is_proved_as_its_exporter_wrote_it(folder: Path) -> None:
+    """PyTorch, scikit-learn, XGBoost and LightGBM, each by its own exporter: examples/models/train.py."""
+    with np.load(folder / "samples.npz") as samples:
+        assert_same_scores((folder / "model.onnx").read_bytes(), samples["x"][:24, None])
+
+
+def assert_same_scores(source: bytes, rows: Array) -> None:
+    """The rewritten graph has no operator of ai.onnx.ml, and onnxruntime finds the same scores by both graphs."""
     model = parse_model(source)
     left = [node for node in onnx.load_model_from_string(model.rewritten).graph.node if node.domain == "ai.onnx.ml"]
     assert not left
     session = onnxruntime.InferenceSession(source, providers=["CPUExecutionProvider"])
     original = [each.name for each in session.get_outputs()]
-    for row in rows[:24]:
-        found = outputs(model, model.rewritten, (row[None],))
-        answers = dict(zip(original, session.run(None, {session.get_inputs()[0].name: row[None]}), strict=True))
+    for row in rows:
+        found = outputs(model, model.rewritten, (row,))
+        answers = dict(zip(original, session.run(None, {session.get_inputs()[0].name: row}), strict=True))
         scores = next(value for key, value in answers.items() if "label" not in key)
         wanted = np.array([list(scores[0].values())]) if isinstance(scores, list) else np.asarray(scores)
         assert np.allclose(found[0].reshape(-1), wanted.reshape(-1), rtol=1e-4, atol=1e-4)
