@@ -36,8 +36,12 @@ MEMORY_BYTES = 2 << 30
 WALL_S = 60.0
 """For one bundle; the longest code that step 7 runs takes some seconds."""
 _START_S = 60.0
-_DEPTH = 4
+_DEPTH = 16
 """Bundles given to a process before it answered the first, so that it never waits for us."""
+_PIPE = 1 << 15
+"""Bytes of requests that a process has not answered: half of what a pipe holds, so that writing never waits."""
+_PAUSE_S = 0.1
+"""At most so long between two looks at the answers: each look takes a core from a process that verifies."""
 _AHEAD = 512
 """Bundles that may be judged before an earlier one that is tried again: what is held in memory."""
 _MAX_LINE = 1 << 20
@@ -67,7 +71,7 @@ class Judged(NamedTuple):
 class _Item(NamedTuple):
     at: int
     name: str
-    path: Path
+    request: bytes
 
 
 @dataclass
@@ -138,15 +142,17 @@ class _Worker:
     unread: bytes = b""
     alone: bool = False
 
+    def has_room(self) -> bool:
+        return not self.alone and len(self.given) < _DEPTH and sum(len(item.request) for item in self.given) < _PIPE
+
     def give(self, item: _Item) -> None:
-        line = json.dumps({"at": item.at, "path": os.fsencode(item.path).hex()}) + "\n"
         stdin = self.process.stdin
         if not self.given:
             self.since = time.monotonic()
         self.given.append(item)
         with contextlib.suppress(BrokenPipeError):  # it died: its end is seen when its answers end
             if stdin is not None:
-                os.write(stdin.fileno(), line.encode())
+                os.write(stdin.fileno(), item.request)
 
     def end(self) -> None:
         self.process.kill()
@@ -174,6 +180,7 @@ class _Crew:
         self._taken = 0
         self._ended = False
         self._stillborn = 0
+        self._pause = 0.0
 
     def run(self) -> Iterator[Judged]:
         while True:
@@ -196,10 +203,7 @@ class _Crew:
             if self._alone and not worker.given:
                 worker.alone = True
                 worker.give(self._alone.popleft())
-            while not worker.alone and len(worker.given) < _DEPTH:
-                item = self._take()
-                if item is None:
-                    break
+            while worker.has_room() and (item := self._take()):
                 worker.give(item)
         while len(self._workers) < self._jobs and (item := self._alone.popleft() if self._alone else self._take()):
             worker = self._start()
@@ -216,7 +220,8 @@ class _Crew:
             self._ended = True
             return None
         self._taken = at + 1
-        return _Item(at, *named)
+        name, path = named
+        return _Item(at, name, json.dumps({"at": at, "path": os.fsencode(path).hex()}).encode() + b"\n")
 
     def _start(self) -> _Worker:
         process = subprocess.Popen(
@@ -232,6 +237,8 @@ class _Crew:
         return worker
 
     def _hear(self) -> None:
+        """Take the answers, rarely where every process has enough to do, at once where one may soon have nothing."""
+        time.sleep(self._pause)
         for key, _ in self._selector.select(timeout=1.0):
             worker: _Worker = key.data
             chunk = os.read(key.fd, 1 << 16)
@@ -241,6 +248,8 @@ class _Crew:
                 self._answer(worker, json.loads(line))
             if not chunk or len(worker.unread) > _MAX_LINE:
                 self._bury(worker, "V7-died", "its process ended")
+        busy = all(len(worker.given) > _DEPTH // 4 for worker in self._workers)
+        self._pause = min(_PAUSE_S, self._pause * 1.5 + 0.001) if busy else 0.0
         now = time.monotonic()
         for worker in [w for w in self._workers if w.given and now - w.since > (WALL_S if w.ready else _START_S)]:
             self._bury(worker, "V7-wall", f"it took more than {WALL_S:g} s")
