@@ -29,6 +29,7 @@ MARK = "OPGATE_DEMO_STAGE"
 _READY_SECONDS = 90.0
 _CALL_SECONDS = 240.0
 _POLL_SECONDS = 0.1
+_WATCH_SECONDS = 1.0
 
 
 class Refused(Exception):  # noqa: N818 - a command's answer, not a failure of the demo
@@ -77,12 +78,16 @@ class Actors:
         )
 
     def finish(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
-        """The JSON of a command; Refused where it says no."""
-        try:
-            output, errors = process.communicate(timeout=_CALL_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            output, errors = process.communicate()
+        """The JSON of a command; Refused where it says no, W-demo-actor where an actor dies while it runs."""
+        end = time.monotonic() + _CALL_SECONDS
+        while True:
+            try:
+                output, errors = process.communicate(timeout=_WATCH_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                self._watch()
+            if time.monotonic() > end:
+                process.kill()
         try:
             answer = json.loads(output.strip().splitlines()[-1])
         except (ValueError, IndexError):
@@ -114,6 +119,13 @@ class Actors:
             time.sleep(_POLL_SECONDS)
         last = lines[-1:]
         raise ServiceError("W-demo-actor", f"{actor} did not start", where=str(log), found=" ".join(last)[:300])
+
+    def _watch(self) -> None:
+        """No command waits for an actor that is gone."""
+        for name, process in self._running.items():
+            if process.poll() is not None:
+                where, found = str(self.stage / "logs" / f"{name}.log"), f"exit code {process.returncode}"
+                raise ServiceError("W-demo-actor", f"{name} ended in the middle", where=where, found=found)
 
     def stop(self) -> None:
         """End every actor: first politely, so that the network can close its files."""
