@@ -254,7 +254,11 @@ class _Build(NamedTuple):
         """The first candidate, cheapest first, whose true code and proof a chain and the escrow would take."""
         folder.mkdir(mode=0o700)
         refusal: CircuitError | None = None
-        for turn, candidate in enumerate(self._measured(found, folder)[:MAX_ATTEMPTS]):
+        waiting = self._measured(found, folder)
+        for turn in range(MAX_ATTEMPTS):
+            if not waiting:
+                break
+            candidate = waiting.pop(0)
             run_args = candidate.run_args
             self.progress(f"keys and code at {describe(run_args)}")
             work = folder / f"candidate-{turn}"
@@ -267,6 +271,8 @@ class _Build(NamedTuple):
                     compiling.check_closable(compiled.manifest, keys.code)
             except CircuitError as error:
                 refusal = error
+                # code and proof grow together: of what is left only a shorter proof may do
+                waiting = [each for each in waiting if each.layout.proof_bytes < candidate.layout.proof_bytes]
                 continue
             return _Chosen(compiled, candidate, srs_file)
         raise refusal or CircuitError("C-closable", "there is no layout to try")

@@ -37,6 +37,8 @@ _MARGINS = (2, 4, 8)
 """A lookup's table reaches beyond what was seen by one of these parts of it: the widest, unless columns are saved."""
 _TOLERANCE = 1.1
 """A layout is tried when its predicted code is at most this much too large: the true code decides."""
+_PROOF_SPARE = 64
+"""Bytes that a proof was predicted too long at the most (docs/tuner.md): beyond them no try can end well."""
 _BETTER = 0.97
 """Another choice of scales must be predicted to be at least this much cheaper to be worth another set of keys."""
 
@@ -265,7 +267,7 @@ class Search:
             return True
         return (
             shape.code_bytes <= MAX_CODE_BYTES * _TOLERANCE
-            and shape.proof_bytes <= MAX_PROOF_BYTES * _TOLERANCE
+            and shape.proof_bytes <= MAX_PROOF_BYTES + _PROOF_SPARE
             and shape.instances <= MAX_INSTANCES
         )
 

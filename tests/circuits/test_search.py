@@ -28,7 +28,7 @@ from circuits.tuner.search import Goal, Search
 from circuits.tuner.search_cache import SearchCache
 from tests.circuits.conftest import ModelBytes
 from verifier.errors import CircuitError
-from verifier.statement.manifest import JOB_LIMB_BITS, MAX_CODE_BYTES
+from verifier.statement.manifest import JOB_LIMB_BITS, MAX_CODE_BYTES, MAX_PROOF_BYTES
 
 
 def settings_of(inner: int, base: int, legs: int, *, rows: int = 400, instances: int = 17) -> Settings:
@@ -141,6 +141,9 @@ def test_only_off_chain_circuits_may_have_large_verifiers() -> None:
     closable = search(FakeProbes(**wide)).run().candidates
     offchain = search(FakeProbes(**wide), target="offchain").run().candidates
     assert max(each.layout.code_bytes for each in closable) <= MAX_CODE_BYTES * 1.1
+    assert max(each.layout.proof_bytes for each in closable) <= MAX_PROOF_BYTES + 64, (
+        "none of which no try can end well"
+    )
     assert max(each.layout.code_bytes for each in offchain) > MAX_CODE_BYTES * 1.1
     assert offchain[0].seconds(Machine()) <= closable[0].seconds(Machine())
     with pytest.raises(CircuitError) as caught:
