@@ -1,14 +1,15 @@
 """Judges each change of the verifier: `python -m tests.mutation.run [--keep]`, then `tests.mutation.report`.
 
 mutmut makes the mutants, in the folder mutants; its own runner starts pytest for each, which takes ten times longer.
-Here each is judged in a fork of one process that has the vectors on its disk and the EVM's answers in memory: first by
-the vectors, and who survives those by the selection of tests in pyproject.toml. Results are kept in mutmut's files, so
-that a run goes on where it was stopped (`--keep`), and `mutmut show` and `mutmut browse` work.
+Here each is judged in a fork of one process that has the vectors on its disk and the EVM's answers in memory: by the
+vectors that tell most, then by the selection of tests in pyproject.toml, then by all vectors. Results are kept in
+mutmut's files, so that a run goes on where it was stopped (`--keep`), and `mutmut show` and `mutmut browse` work.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import resource
 import sys
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 SURVIVED, KILLED, TIMED_OUT = 0, 1, 36
 CPU_SECONDS = 60
 """Three times what a survivor takes: what is still running then does not end."""
+SLOW_TO_IMPORT = ("eth_account", "numpy", "onnx")
+"""What the tests import of others, once for all forks."""
 
 
 def make() -> None:
@@ -87,7 +90,7 @@ def in_forks(work: list[tuple[SourceFileMutationData, str]], stages: list[Callab
 
 
 def stages() -> list[Callable[[], int]]:
-    """The vectors, tried on the unchanged verifier first; then the tests."""
+    """Some vectors, tried on the unchanged verifier first; then the tests; then all vectors."""
     sys.path[0] = str(Path.cwd())
     for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
         del sys.modules[name]  # from here on all of them are the copies in the folder of the mutants
@@ -96,14 +99,21 @@ def stages() -> list[Callable[[], int]]:
     import verifier  # noqa: PLC0415
     from tests.mutation import oracle  # noqa: PLC0415
 
+    for name in SLOW_TO_IMPORT:
+        importlib.import_module(name)
+
     if not Path(verifier.__file__).is_relative_to(Path.cwd()):
         raise SystemExit(f"these are no mutants: {verifier.__file__}")
 
     selection = config().pytest_add_cli_args_test_selection
     arguments = ["-x", "-q", "-p", "no:cacheprovider", *selection]
 
+    def telling_vectors() -> int:
+        oracle.judge(oracle.telling())
+        return 0
+
     def vectors() -> int:
-        oracle.judge_all()
+        oracle.judge(oracle.ordered())
         return 0
 
     def tests() -> int:
@@ -111,10 +121,10 @@ def stages() -> list[Callable[[], int]]:
 
     vectors()
     if os.fork() == 0:
-        judge("none", [vectors, tests])
+        judge("none", [tests, vectors])
     if os.waitstatus_to_exitcode(os.wait()[1]) != SURVIVED:
         raise SystemExit("the vectors or the tests fail on the verifier as it is")
-    return [vectors, tests]
+    return [telling_vectors, tests, vectors]
 
 
 def main() -> None:
