@@ -159,6 +159,9 @@ def test_the_circuit_that_a_bundle_names_is_held_against_the_one_that_the_reader
     renamed = resign(replace(base.job, circuit_id=base.other_circuit.circuit_id))
     verdict = steps.verify(renamed, base.circuit, base.policy)
     assert (verdict.outcome, verdict.code) == ("INVALID", "V1-circuit-id")
+    asked, named = base.circuit.manifest.circuit_id, base.other_circuit.circuit_id
+    said = f"V1-circuit-id: the bundle names another circuit (where step 1; expected {asked}; found {named})"
+    assert verdict.message == said
 
 
 def test_a_failing_engine_is_undecided_and_never_invalid(monkeypatch: pytest.MonkeyPatch) -> None:

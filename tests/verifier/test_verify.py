@@ -204,7 +204,11 @@ def test_each_opinion_that_is_missing_or_disagrees_is_named() -> None:
     given = (opinion(job, "ezkl", accepts=False), opinion(job, "other", accepts=False))
     verdict = verify(job, circuit, policy, given)
     assert (verdict.outcome, verdict.code) == ("UNDECIDED", "V8-disagreement")
-    assert "the code accepts what others refuse: ezkl, other" in (verdict.message or "")
+    assert verdict.message == (
+        "V8-disagreement: another verifier disagrees with the circuit's code "
+        "(found the code accepts what others refuse: ezkl, other). "
+        "Keep both inputs and report it: one of the verifiers is wrong"
+    )
 
 
 def test_a_refusal_by_the_code_that_another_accepts_is_undecided() -> None:
