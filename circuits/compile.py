@@ -205,6 +205,7 @@ def check_closable(manifest: CircuitManifest, code: bytes) -> None:
             "the escrow could not take a proof of this circuit",
             expected=", ".join(f"{name} <= {value}" for name, value in expected.items()),
             found=", ".join(f"{name} {value}" for name, value in found.items()),
+            do="Make the model smaller, ask for less --fidelity, or build with --target offchain, not to be sold.",
         )
 
 
