@@ -3,6 +3,7 @@
 No operator list is trusted. Rounding shrinks with the scale, a wrong operator's error does not: that is how one is told
 from the other. Near a jump of the model itself (a tree's threshold, an argmax) a tiny change of the input changes the
 output; there an output counts as right when the model gives it for some input within the rounding of the one asked.
+Outputs that hardly move where the model's do are none of its outputs, whatever jumps there are.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ FLOOR_STEPS = 64
 """Or, for outputs that hardly move, this many steps of the high scale."""
 MAX_JUMPS = 0.2
 """At most this share of samples may lie at a jump of the model."""
+LEAST_MOVEMENT = 0.5
+"""Over all samples the circuit's outputs go at least this share of the way that the model's go."""
 
 
 class Comparison(NamedTuple):
@@ -77,6 +80,11 @@ def compare(
                 excess, worst, output = here / spans[index], number, index
                 steps = here * 2.0 ** scales[index]
         jumps += jumped
+    for index in range(len(scales)):
+        went, asked = (_reach([sample[index] for sample in side]) for side in (found, truth))
+        if went < LEAST_MOVEMENT * asked and 1 - went / asked > excess:
+            excess, worst, output = 1 - went / asked, 0, index
+            steps = (asked - went) * 2.0 ** scales[index]
     return Comparison(largest, excess, steps, jumps, len(found), worst, output)
 
 
@@ -93,10 +101,13 @@ def is_rounding(low: Comparison, high: Comparison, bits: int) -> bool:
 
 
 def _span(outputs: Sequence[Array]) -> float:
-    values = np.concatenate([each.reshape(-1) for each in outputs]) if outputs else np.zeros(1)
-    if not values.size:
-        return 1.0
-    return float(values.max() - values.min()) or float(np.abs(values).max()) or 1.0
+    return _reach(outputs) or max((float(np.abs(each).max(initial=0.0)) for each in outputs), default=0.0) or 1.0
+
+
+def _reach(outputs: Sequence[Array]) -> float:
+    """From the least to the largest value; 0 where there is none."""
+    values = np.concatenate([each.reshape(-1) for each in outputs]) if outputs else np.zeros(0)
+    return float(np.ptp(values)) if values.size else 0.0
 
 
 def all_finite(outputs: Sequence[Sequence[Array]]) -> int | None:

@@ -179,13 +179,22 @@ def test_rounding_and_a_wrong_operator_are_told_apart() -> None:
 
 def test_a_jump_of_the_model_is_no_error() -> None:
     """Trap: a tree next to its threshold; but a model that jumps everywhere shows nothing."""
-    truth = [(np.array([0.0]),), (np.array([1.0]),)]
-    found = [(np.array([1.0]),), (np.array([1.0]),)]
+    truth = [(np.array([0.0]),), (np.array([1.0]),), (np.array([0.0]),)]
+    found = [(np.array([1.0]),), (np.array([1.0]),), (np.array([0.0]),)]
     assert not is_close(compare(found, truth, [13]))
-    around = [[(np.array([0.0]),), (np.array([1.0]),)], [(np.array([1.0]),)]]
+    around = [[(np.array([0.0]),), (np.array([1.0]),)], [(np.array([1.0]),)], [(np.array([0.0]),)]]
     assert is_close(compare(found, truth, [13], around))
     many = compare([found[0]] * 8, [truth[0]] * 8, [13], [around[0]] * 8)
     assert not is_close(many)
+
+
+def test_outputs_that_hardly_move_are_not_the_models() -> None:
+    """Trap: ezkl's Equal of floats gives 2^-13 for 1, and inputs that are equal all lie at a jump of the model."""
+    truth = [(np.array([float(number == 0)]),) for number in range(8)]
+    found = [(each[0] * 2.0**-13,) for each in truth]
+    around = [[(np.array([0.0]),), (np.array([1.0]),)], *([each] for each in truth[1:])]
+    assert not is_close(compare(found, truth, [13], around))
+    assert is_close(compare(truth, truth, [13], around))
 
 
 def test_the_command_answers_in_json_and_by_its_exit_code(tmp_path: Path, linear_model: ModelBytes) -> None:
