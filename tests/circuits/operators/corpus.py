@@ -250,7 +250,7 @@ def _reductions() -> Iterator[Case]:
         for keepdims in (0, 1):
             yield one(f"{operator}-keep{keepdims}", operator, [(1, 2, 3)], {"axes": ints(2)}, span, keepdims=keepdims)
         yield one(f"{operator}-all", operator, [(1, 4)], span=span)
-        yield one(f"{operator}-large", operator, [(1, 4)], {"axes": ints(-1)}, (span[0] * 20, span[1] * 20))
+        yield one(f"{operator}-far", operator, [(1, 4)], {"axes": ints(-1)}, (span[0] * 20, span[1] * 20))
     for operator in ("ArgMax", "ArgMin"):
         for last in (0, 1):
             yield one(f"{operator}-last{last}", operator, [(1, 5)], axis=1, select_last_index=last)
