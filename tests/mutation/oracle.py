@@ -70,12 +70,6 @@ def known() -> tuple[Vector, ...]:
 
 
 @functools.cache
-def ordered() -> tuple[Vector, ...]:
-    """All of them, the telling ones first."""
-    return (*telling(), *(each for each in known() if each not in telling()))
-
-
-@functools.cache
 def telling() -> tuple[Vector, ...]:
     """The passing ones, and one vector of each refusal in its own words."""
     forms = {re.sub(r"[0-9a-f]{8,}|\d+", "", f"{each.code} {words().get(each.name)}"): each for each in known()}

@@ -113,7 +113,7 @@ def stages() -> list[Callable[[], int]]:
         return 0
 
     def vectors() -> int:
-        oracle.judge(oracle.ordered())
+        oracle.judge(oracle.known())
         return 0
 
     def tests() -> int:

@@ -19,8 +19,9 @@ from verifier.policy import ANY, Amounts, Chains, CircuitRule, Depth, Escrow, Po
 from verifier.poseidon import poseidon_hash
 from verifier.statement import canonical
 from verifier.statement.eip712 import Domain, escrow_domain, hash_struct
-from verifier.statement.manifest import BLIND_WORDS, JOB_LIMB_BITS
+from verifier.statement.manifest import BLIND_WORDS, JOB_LIMB_BITS, CircuitManifest
 from verifier.statement.scalars import Address, Bytes32, Count, HexBytes, Signature, TensorInt, Text, Uint256
+from verifier.statement.terms import input_commitment
 
 BASE = read_base(Path(__file__).resolve().parents[1] / "vectors" / "base")
 HASHED = BASE.circuit_of(BASE.bundles["hashed"]).manifest
@@ -163,3 +164,30 @@ def test_the_domain_of_an_escrow_and_the_hash_of_a_rule() -> None:
         name=Text("opgate"), version=Text("1"), chain_id=Count(8453), verifying_contract=address
     )
     assert BASE.job.terms.rule_hash() == hash_struct(BASE.job.terms.rule)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"inputs": ()}, "a circuit has at least one input and one output"),
+        ({"outputs": ()}, "a circuit has at least one input and one output"),
+        ({"proof_len": 0}, "proof_len is a positive multiple of 32"),
+        ({"proof_len": 33}, "proof_len is a positive multiple of 32"),
+        ({"value_bound": 2**24 - 1}, "value_bound is too small for the job limbs"),
+    ],
+)
+def test_what_is_said_of_a_circuit_that_cannot_be(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        replace(MANIFEST, **changes)
+
+
+def test_the_least_bound_that_holds_the_limbs_of_a_job_is_taken() -> None:
+    changed = canonical.to_builtins(MANIFEST) | {"value_bound": str(2**24)}
+    assert canonical.from_builtins(CircuitManifest, changed, where="here").value_bound == 2**24
+
+
+@pytest.mark.parametrize("words", [b"", bytes(31), bytes(33)])
+def test_an_input_of_half_a_word_has_no_commitment(words: bytes) -> None:
+    with pytest.raises(VerifierError) as refused:
+        input_commitment(words)
+    assert str(refused.value) == (f"V6-words: an input is a whole number of 32-byte words (found {len(words)} bytes)")

@@ -392,6 +392,8 @@ def test_a_measure_is_the_nearest_of_so_many_digits() -> None:
     assert Measure.of(0.12345649) == "0.123456"
     assert Measure.of(0.12345651) == "0.123457"
     assert Measure.of(2.0, 3) == "2"
+    assert [Measure.of(value, 0) for value in (100.0, 0.0, 0.4)] == ["100", "0", "0"], "zeros before the point stay"
+    assert [Measure.of(value, 2) for value in (100.0, 0.5, 1.25)] == ["100", "0.5", "1.25"]
 
 
 def test_the_delivery_of_a_bundle_is_signed_over_its_own_proof_and_receipt() -> None:
