@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,7 +14,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
-from circuits.build import Built, build
+from circuits import build as build_module
+from circuits.build import Built, Wishes, build
 from circuits.check.reading import Truth
 from circuits.cli import app
 from circuits.registry import list_circuits
@@ -85,6 +88,34 @@ def test_a_model_that_no_chain_would_hold_is_refused(tmp_path: Path, srs_store: 
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString()
     values = np.random.default_rng(0).uniform(-1, 1, (2, 600)).tolist()
     assert refused(tmp_path, srs_store, model, values).code == "C-closable"
+
+
+def test_after_a_refusal_only_shorter_proofs_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trap: six layouts just beyond the escrow's bound used up all tries before the one within it."""
+    sizes = [4128] * 8 + [4160, 4000, 3000]
+    candidates = [
+        SimpleNamespace(run_args=SimpleNamespace(logrows=9), layout=SimpleNamespace(proof_bytes=size)) for size in sizes
+    ]
+    tried: list[int] = []
+
+    def compiled(_: Any, run_args: Any, *__: Any) -> Any:
+        tried.append(next(each.layout.proof_bytes for each in candidates if each.run_args is run_args))
+        return SimpleNamespace(manifest=None)
+
+    def closable(*_: Any) -> None:
+        if tried[-1] > 4096:
+            raise CircuitError("C-closable", "too long")
+
+    monkeypatch.setattr(build_module.compiling, "make_keys", lambda *_: SimpleNamespace(code=b""))
+    monkeypatch.setattr(build_module.compiling, "finish", compiled)
+    monkeypatch.setattr(build_module.compiling, "check_closable", closable)
+    monkeypatch.setattr(build_module.srs, "srs_for", lambda *_: None)
+    monkeypatch.setattr(build_module, "describe", lambda _: "")
+    found: Any = SimpleNamespace(candidates=candidates, stopped="interrupted")
+    nothing: Any = None
+    made = build_module._Build(nothing, Wishes(), nothing, nothing, nothing, nothing, tmp_path, lambda _: None)
+    assert made._compile(found, tmp_path / "work").candidate is candidates[9]
+    assert tried == [4128, 4000]
 
 
 def test_a_circuit_with_a_lookup_is_faithful(looking_up: Built) -> None:
