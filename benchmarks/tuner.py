@@ -174,6 +174,7 @@ def our_side(  # noqa: PLR0913, PLR0917 - a model, its samples, a goal, where to
         "predicted_memory_bytes": machine.memory_of(candidate.layout),
         "predicted_pk_bytes": candidate.layout.pk_bytes,
         "predicted_code_bytes": candidate.layout.code_bytes,
+        "layout": candidate.layout._asdict(),
     }
     return Side(name, keys.files, srs_file, sample_input(sets.tuning[0], "public")), candidate, facts
 

@@ -97,7 +97,7 @@ def to_words(ints: Sequence[TensorInt | FieldElement]) -> bytes:
     Raises:
         VerifierError: ``V5-word-value`` for an integer that is neither, which would alias another one.
     """
-    return b"".join(_word(value, index) for index, value in enumerate(ints))
+    return b"".join([_word(value, index) for index, value in enumerate(ints)])
 
 
 def from_words(words: bytes) -> tuple[TensorInt, ...]:

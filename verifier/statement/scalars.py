@@ -37,7 +37,7 @@ class _Integer(int):
             raise ValueError(f"{cls.__name__} wants an integer, not {type(value).__name__}")
         if not cls.MIN <= value <= cls.MAX:
             raise ValueError(f"{cls.__name__} is out of its range [{cls.MIN}, {cls.MAX}]")
-        return super().__new__(cls, value)
+        return int.__new__(cls, value)
 
 
 class _Number(_Integer):
