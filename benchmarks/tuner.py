@@ -13,6 +13,7 @@ them, as a build does, and the errors of predictions are those of these constant
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -41,7 +42,7 @@ from circuits.tuner.probe import Probes
 from circuits.tuner.search import Candidate, Goal, Search, describe
 from circuits.tuner.search_cache import SearchCache
 from circuits.tuner.timing import in_true_order, this_machine, time_proofs
-from verifier.errors import OpgateError
+from verifier.errors import CircuitError, OpgateError
 from verifier.statement.manifest import MAX_CODE_BYTES
 
 SAMPLES = 24
@@ -57,18 +58,33 @@ class Setting(NamedTuple):
     search_seconds: float
 
 
-def drawn(model: Model, given: Sample) -> tuple[Sample, ...]:
-    """The sample that is there and normal ones of its mean and deviation, within its range and type."""
+SPREADS = (1, 4, 16)
+
+
+def varied(model: Model, given: Sample, floats: FloatModel) -> tuple[Sample, ...]:
+    """Samples around the one that is there, as near to it as they can be without all giving one output."""
+    for spread in SPREADS:
+        samples = drawn(model, given, spread)
+        with contextlib.suppress(CircuitError):
+            fidelity.check_not_constant([floats.run(sample) for sample in samples[::2]])
+            break
+    return samples
+
+
+def drawn(model: Model, given: Sample, spread: float) -> tuple[Sample, ...]:
+    """The sample that is there and normal ones about its mean, within its type; floats in `spread` times its range."""
     chosen = np.random.default_rng(0)
     samples = [given]
     for _ in range(SAMPLES - 1):
         sample = []
         for tensor, array in zip(model.inputs, given, strict=True):
             values = array.astype(np.float64)
-            low, high = values.min(), values.max()
-            low, high = (low, high) if high > low else (low - 1, high + 1)
-            near = np.clip(chosen.normal(values.mean(), max(values.std(), 0.1), tensor.shape), low, high)
-            sample.append((near if tensor.dtype.startswith("float") else np.rint(near)).astype(tensor.dtype))
+            is_float = tensor.dtype.startswith("float")
+            wide = spread if is_float else 1.0  # integers may be indices
+            middle, half = (values.min() + values.max()) / 2, (values.max() - values.min()) / 2 or 1.0
+            normal = chosen.normal(values.mean(), wide * max(values.std(), 0.1), tensor.shape)
+            near = np.clip(normal, middle - wide * half, middle + wide * half)
+            sample.append((near if is_float else np.rint(near)).astype(tensor.dtype))
         samples.append(tuple(sample))
     return tuple(samples)
 
@@ -98,8 +114,16 @@ class Side:
         )
 
     def row(self) -> dict[str, Any]:
-        """The costs, for the JSON."""
+        """The costs, for the JSON, and whether ezkl takes the last proof: `prove` succeeds on wrong witnesses too."""
+        files = self.files
+        paths = {"settings": files.settings, "vk": files.vk, "srs": self.srs_file}
+        verified = True
+        try:
+            ezkl_runner.verify(proof=files.folder / "one.proof", limits=LIMITS, **paths)
+        except OpgateError:
+            verified = False
         return {
+            "verified": verified,
             "prove_seconds": round(min(each.seconds for each in self.outcomes), 3),
             "all_seconds": [round(each.seconds, 3) for each in self.outcomes],
             "peak_memory_bytes": max(each.peak_bytes for each in self.outcomes),
@@ -208,8 +232,8 @@ def one(name: str, folder: Path, work: Path, setting: Setting) -> dict[str, Any]
     """All three circuits of one model."""
     model = parse_model((folder / "network.onnx").read_bytes())
     given = read_samples(folder / "input.json", model.inputs)[0]
-    sets = data_sets.split(drawn(model, given), model.inputs)
     floats = FloatModel(model.static, model.inputs)
+    sets = data_sets.split(varied(model, given, floats), model.inputs)
     ezkl, chosen = ezkl_side(model, sets, floats, work, setting.srs_store)
     span = chosen.fidelity.span
     goals = {
@@ -238,6 +262,8 @@ def one(name: str, folder: Path, work: Path, setting: Setting) -> dict[str, Any]
     for each, side in sides.items():
         row[each] |= side.row() | {"held_out": held_out(side, sets, floats)}
     for each in goals:
+        if not row[each]["verified"]:
+            raise CircuitError("C-unsatisfiable", "the proof of the circuit that was found does not hold", where=each)
         row[each]["times_faster"] = round(row["ezkl"]["prove_seconds"] / row[each]["prove_seconds"], 2)
         row[each]["times_less_memory"] = round(row["ezkl"]["peak_memory_bytes"] / row[each]["peak_memory_bytes"], 2)
         row[each]["times_smaller_pk"] = round(row["ezkl"]["pk_bytes"] / row[each]["pk_bytes"], 2)

@@ -45,6 +45,8 @@ DEFAULT_SHARES = (0.001, 0.01)
 The first that some scales reach counts. Without lookups a thousandth costs little more than a hundredth.
 """
 DEFAULT_SECONDS = 600.0
+_TOO_MUCH_ASKED = ("C-unfaithful", "C-unsatisfiable", "C-closable", "C-machine")
+"""Refusals of a search after which a larger error may still be reached."""
 _MARGINS = (0.8, 0.5, 0.25, 0.1)
 """Of the goal on the samples of the search, one after another until held-out samples meet the goal itself."""
 MAX_ATTEMPTS = 6
@@ -176,7 +178,7 @@ class _Build(NamedTuple):
                 try:
                     found = self._search(goal._replace(error=goal.error * margin), folder, kept)
                 except CircuitError as error:
-                    if error.code != "C-unfaithful":
+                    if error.code not in _TOO_MUCH_ASKED:
                         raise
                     refusal = refusal or error
                     break

@@ -113,5 +113,5 @@ def mock(manifest: CircuitManifest, compiled: Path, sets: DataSets) -> None:
             "the circuit has inputs within the samples' range that it runs on but cannot prove",
             where=f"extreme input {len(outcomes) // 2}",
             found=ezkl_runner.cause(outcomes[-1]),
-            do="Leave the operator out (log, softmax), or narrow the range of the samples.",
+            do="Leave out the operator that fails there (a division, a root, a logarithm) or narrow the inputs' range.",
         )

@@ -26,7 +26,7 @@ from verifier.errors import CircuitError
 from verifier.statement.manifest import Visibility
 
 MAX_SECONDS = 300.0
-TURNS = 2
+TURNS = 3
 FEWEST = 5
 _WIDTH = 8
 _RIDGE = 0.05
@@ -124,16 +124,16 @@ def bench(
 def fit(name: str, measured: Sequence[Measured]) -> Machine:
     """The constants that predict the measurements best.
 
-    Seconds: least squares of the relative error over the three terms, held near one common factor, since few circuits
-    cannot tell the terms apart by themselves. Memory: the child's own from the smallest circuit, and the largest share
+    Seconds: least squares of the relative error over the terms, held near one common factor, since few circuits cannot
+    tell the terms apart by themselves. Memory: the child's own from the smallest circuit, and the largest share
     of a working byte that was seen, both raised until nothing that was measured is predicted too low.
     """
     terms = np.array([each.shape.terms for each in measured])
     seconds = np.array([each.seconds for each in measured])
     common = float(np.median(seconds / terms.sum(axis=1)))
     relative = terms / seconds[:, None]
-    matrix = relative.T @ relative + _RIDGE * len(measured) * np.eye(3) / common**2
-    vector = relative.sum(axis=0) + _RIDGE * len(measured) * np.ones(3) / common
+    matrix = relative.T @ relative + _RIDGE * len(measured) * np.eye(2) / common**2
+    vector = relative.sum(axis=0) + _RIDGE * len(measured) * np.ones(2) / common
     factors = np.maximum(np.linalg.solve(matrix, vector), common / 10)
     smallest = min(measured, key=lambda each: each.shape.working_bytes)
     base = max(smallest.peak_bytes - smallest.shape.working_bytes, 16 << 20)
@@ -146,7 +146,7 @@ def fit(name: str, measured: Sequence[Measured]) -> Machine:
     least = max(each.peak_bytes - int(share * each.shape.working_bytes) for each in measured)
     return Machine(
         name=name,
-        seconds_a_term=(float(factors[0]), float(factors[1]), float(factors[2])),
+        seconds_a_term=(float(factors[0]), float(factors[1])),
         base_bytes=max(base, least),
         memory_a_byte=share,
         memory_bytes=physical_memory(),
@@ -170,8 +170,8 @@ def _measure(case: Case, srs_store: Path, work: Path, limits: Limits) -> Measure
         input_scale=7,
         param_scale=7,
         scale_rebase_multiplier=1,
-        lookup_min=-200,
-        lookup_max=200,
+        lookup_min=-500,  # beyond all that the model looks up: what no proof holds for may hang ezkl
+        lookup_max=500,
         logrows=case.logrows,
         num_inner_cols=case.inner,
         decomp_base=500,

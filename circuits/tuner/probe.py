@@ -17,7 +17,7 @@ from circuits.ezkl_session import Session
 from circuits.fidelity import Fidelity
 from circuits.graph import circuit_graph, sample_input
 from circuits.model import Model
-from circuits.run_arguments import ezkl_arguments
+from circuits.run_arguments import RunArguments, ezkl_arguments
 from circuits.samples import Array, Sample
 from circuits.settings import Settings, canonical_settings, read_settings
 from circuits.tuner.search_cache import SearchCache
@@ -159,6 +159,32 @@ class Probes:
         self._compile(scales, bits)
         witnesses = self._witnesses(self._inputs)
         return witnesses if isinstance(witnesses, Failure) else None
+
+    def unprovable(self, run_args: RunArguments) -> str | None:
+        """Why no proof of these inputs holds, though the circuit runs on them; None where every constraint does.
+
+        The first sample and the inputs' two ends: values that outgrow ezkl's integers, as scales beyond 2^120 do, or a
+        division at its pole, show in each. The finished circuit is mocked on more.
+        """
+        key = ("unprovable", str(run_args.sha256))
+        kept = self._cache.get(key)
+        if kept is None:
+            kept = self._cache.put(key, self._mock(run_args))
+        return str(kept) or None
+
+    def _mock(self, run_args: RunArguments) -> str:
+        compiled, witness = self._folder / "search.compiled", self._folder / "search.witness"
+        self._session.require(ezkl_runner.gen_settings(self.graph, self._settings, run_args.to_ezkl()))
+        self._session.require(ezkl_runner.compile_model(self.graph, self._settings, compiled))
+        for written in (self._inputs[0], *self._inputs[self.count :][:2]):
+            for operation in (
+                ezkl_runner.gen_witness(written, compiled, witness),
+                ezkl_runner.mock(witness, compiled),
+            ):
+                answer = self._session.ask(operation)
+                if isinstance(answer, Failure):
+                    return ezkl_runner.cause(answer)
+        return ""
 
     def rows(self, scales: Scales, inner: int, base: int, legs: int) -> Settings:
         """The settings of a layout: its rows do not depend on k, nor on the lookup range."""

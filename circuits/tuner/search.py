@@ -130,19 +130,18 @@ class Search:
             if self._best is None:
                 raise
             stopped = "interrupted"
-        if not self._candidates:
-            raise self._refusal or CircuitError(
+        if not self._candidates and (stopped or self._refusal is None):
+            raise CircuitError(
                 "C-unfaithful",
                 "nothing was found in the time given",
                 where=f"{self._asked} probes",
+                found=self._refusal.message if self._refusal else "",
                 do="Give the search more time: --max-seconds.",
             )
-        # the seconds do not see fixed columns; of layouts that cost the same the smaller key is read faster
-        ordered = sorted(
-            self._candidates.values(), key=lambda each: (each.seconds(self._machine), each.layout.pk_bytes)
-        )
-        seconds = self._clock() - self._begun
-        return Found(tuple(ordered), self._asked, self._probes.cached, seconds, stopped)
+        if not self._candidates and self._refusal is not None:
+            raise self._refusal
+        ordered = tuple(sorted(self._candidates.values(), key=self._cost))
+        return Found(ordered, self._asked, self._probes.cached, self._clock() - self._begun, stopped)
 
     def _search(self) -> None:
         first = self._look(Scales(GREATEST_SCALE - 3, GREATEST_SCALE - 3, 1), FEW)
@@ -157,9 +156,9 @@ class Search:
                 self._refusal = error
                 continue
             self._planned = self._asked + 8 * (len(multipliers) - 1 - turn) + 8
-            if found is not None and self._may_be_cheaper(found[0], tried, lookups=lookups):
-                self._lay_out(*found)
-            if found is not None:
+            if found is None:
+                continue
+            if not self._may_be_cheaper(found[0], tried, lookups=lookups) or self._lay_out(*found):
                 tried.append(found)
         if not tried:
             raise self._refusal or self._unfaithful(lookups=lookups)
@@ -210,8 +209,7 @@ class Search:
                 if look is None or not self._goal.met_by(look.fidelity, look.elsewhere):
                     break
                 before = self._best
-                self._lay_out(scales, look)
-                if self._best is before:
+                if not self._lay_out(scales, look) or self._best is before:
                     break  # cheaper in bits, but not in rows: the next one would not be either
 
     def _look(self, scales: Scales, count: int) -> Look | None:
@@ -221,22 +219,36 @@ class Search:
         self._tell(str(scales))
         return self._probes.look(scales, min(count, self._probes.count))
 
-    def _lay_out(self, scales: Scales, look: Look) -> None:
-        """All layouts of these scales that could be checked and fit the machine; the cheapest is the new best."""
+    def _lay_out(self, scales: Scales, look: Look) -> bool:
+        """All layouts of these scales that could be checked and fit the machine; the cheapest is the new best.
+
+        False where no proof at these scales holds: constraints are the same in each layout, so the cheapest is mocked.
+        """
         bits = self._probes.bits(scales)
         least_memory = None
+        fresh: list[Candidate] = []
         for run_args, shape in self._layouts(scales, bits, look.lookup):
             memory = self._machine.memory_of(shape)
             if memory > self._machine.available_bytes:
                 least_memory = min(memory, least_memory or memory)
                 continue
-            candidate = Candidate(run_args, look.fidelity, bits, shape)
-            self._candidates[bytes(run_args.sha256)] = candidate
-            mine = candidate.seconds(self._machine)
-            if self._best is None or mine < _BETTER * self._best.seconds(self._machine):
-                self._best = candidate
-        if not self._candidates:
-            self._refusal = self._refused(least_memory)
+            fresh.append(Candidate(run_args, look.fidelity, bits, shape))
+        if not fresh:
+            self._refusal = self._refusal or self._refused(least_memory)
+            return True
+        cheapest = min(fresh, key=self._cost)
+        why = self._probes.unprovable(cheapest.run_args)
+        if why is not None:
+            self._refusal = _unsatisfiable(scales, why)
+            return False
+        self._candidates |= {bytes(each.run_args.sha256): each for each in fresh}
+        if self._best is None or cheapest.seconds(self._machine) < _BETTER * self._best.seconds(self._machine):
+            self._best = cheapest
+        return True
+
+    def _cost(self, candidate: Candidate) -> tuple[float, int]:
+        """Seconds, then the key: of layouts that cost the same the smaller key is read faster."""
+        return candidate.seconds(self._machine), candidate.layout.pk_bytes
 
     def _layouts(
         self, scales: Scales, bits: int, lookup: tuple[int, int] | None
@@ -326,8 +338,18 @@ class Search:
             "no layout of this model gives a verifier that a chain would hold",
             expected=f"code below {MAX_CODE_BYTES} bytes, at most {MAX_INSTANCES} values of inputs, outputs and job id",
             do="Make the model smaller, prove logits instead of softmax and argmax, hash its inputs, "
-            "or build with --target offchain: such circuits cannot be sold.",
+            "ask for less (--fidelity), or build with --target offchain: such circuits cannot be sold.",
         )
+
+
+def _unsatisfiable(scales: Scales, why: str) -> CircuitError:
+    return CircuitError(
+        "C-unsatisfiable",
+        "the circuit runs on inputs within the samples' range that it cannot prove",
+        where=str(scales),
+        found=why[:300],
+        do="Leave out the operator that fails there (a division, a root, a logarithm), or narrow the samples' range.",
+    )
 
 
 def _table(seen: tuple[int, int] | None, part: int) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from circuits.fidelity import Fidelity
 from circuits.float_model import FloatModel
 from circuits.model import Model, Tensor
 from circuits.parsing import parse_model
-from circuits.run_arguments import RESERVED_ROWS
+from circuits.run_arguments import RESERVED_ROWS, RunArguments
 from circuits.settings import Settings, read_settings
 from circuits.tuner import data_sets
 from circuits.tuner.cost import Machine, layout
@@ -60,6 +60,7 @@ class FakeProbes:
     """Answers as ezkl would for a model whose error halves with each bit of scale."""
 
     count, cached = 8, 0
+    broken: tuple[int, ...] = ()
 
     def __init__(self, *, rows: int = 400, instances: int = 17, stop_at: int = 1 << 30, lookup: Any = None) -> None:
         self.rows_, self.instances, self.stop_at, self.lookup = rows, instances, stop_at, lookup
@@ -74,6 +75,9 @@ class FakeProbes:
 
     def bits(self, scales: Scales) -> int:
         return max(JOB_LIMB_BITS + 1, scales.inputs + scales.params + 4)
+
+    def unprovable(self, run_args: RunArguments) -> str | None:
+        return "Equality constraint not satisfied" if run_args.scale_rebase_multiplier in self.broken else None
 
     def rows(self, _: Scales, inner: int, base: int, legs: int) -> Settings:
         return settings_of(inner, base, legs, rows=self.rows_, instances=self.instances)
@@ -170,6 +174,30 @@ def test_a_goal_that_no_scale_meets_is_refused() -> None:
         search(FakeProbes(), goal=Goal(error=1.0, agreement=1.0, elsewhere=1e-9)).run()
 
 
+def test_scales_at_which_no_proof_holds_are_left_for_lower_ones() -> None:
+    """Trap: at scale 13 x10 a LayerNormalization outgrows ezkl's integers: its witness is made, no proof holds."""
+    probes = FakeProbes()
+    probes.broken = (10,)
+    found = search(probes).run()
+    assert {each.run_args.scale_rebase_multiplier for each in found.candidates} == {3}
+    probes.broken = (10, 3, 2, 1)
+    with pytest.raises(CircuitError) as caught:
+        search(probes).run()
+    assert caught.value.code == "C-unsatisfiable"
+    assert "Equality" in caught.value.found
+
+
+def test_a_search_that_ran_out_of_time_says_so_and_not_what_it_had_refused_on_the_way() -> None:
+    """Trap: after a first choice that no chain would hold, the end of the time read as if all had been tried."""
+    ticks: Iterator[float] = iter(range(100_000))
+    probes = FakeProbes(rows=3_000_000)
+    with pytest.raises(CircuitError) as caught:
+        search(probes, max_seconds=60.0, clock=lambda: float(next(ticks))).run()
+    assert caught.value.code == "C-unfaithful"
+    assert "--max-seconds" in caught.value.do
+    assert "chain" in caught.value.found
+
+
 def test_lookups_get_the_lowest_multiplier_first_and_a_margin() -> None:
     probes = FakeProbes(lookup=(-100, 300))
     best = search(probes).run().candidates[0]
@@ -259,7 +287,7 @@ def test_samples_are_split_without_overlap() -> None:
 def test_memory_and_seconds_follow_the_machine(tiny: Any) -> None:
     shape = layout(read_settings(tiny.folder.settings.read_bytes()), tiny.run_args.logrows)
     assert shape is not None
-    slow = Machine(seconds_a_term=(2.0, 2.0, 2.0), memory_a_byte=2.0, memory_bytes=8 << 30)
+    slow = Machine(seconds_a_term=(2.0, 2.0), memory_a_byte=2.0, memory_bytes=8 << 30)
     assert slow.seconds(shape) == pytest.approx(2 * Machine().seconds(shape))
     assert slow.memory_of(shape) > Machine().memory_of(shape)
     assert slow.available_bytes == 7 << 30
