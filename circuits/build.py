@@ -29,8 +29,9 @@ from circuits.tuner import baseline, data_sets
 from circuits.tuner.baseline import Baseline
 from circuits.tuner.cost import Machine
 from circuits.tuner.data_sets import DataSets
+from circuits.tuner.layouts import Target
 from circuits.tuner.probe import HEADROOM_BITS, Probes, cache_key
-from circuits.tuner.search import Candidate, Found, Goal, Search, Target, describe
+from circuits.tuner.search import Candidate, Found, Goal, Search, describe
 from circuits.tuner.search_cache import SearchCache
 from circuits.tuner.timing import in_true_order, this_machine, time_proofs
 from circuits.tuner.visibility import Alternative, with_other_inputs

@@ -8,37 +8,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from circuits.fidelity import Fidelity
-from circuits.run_arguments import MAX_LOOKUP, RESERVED_ROWS, RunArguments, table_range
-from circuits.tuner.cost import Layout, Machine, layout
+from circuits.run_arguments import RunArguments
+from circuits.settings import Settings
+from circuits.tuner.cost import Layout, Machine
+from circuits.tuner.layouts import Target, layouts
 from circuits.tuner.probe import Look, Probes, Scales
 from verifier.errors import CircuitError
-from verifier.statement.manifest import MAX_CODE_BYTES, MAX_INSTANCES, MAX_PROOF_BYTES, Visibility
-
-Target = Literal["closable", "offchain"]
+from verifier.statement.manifest import MAX_CODE_BYTES, MAX_INSTANCES, Visibility
 
 GREATEST_SCALE = 15
-LOGROWS = range(7, 20)
-LEGS = range(1, 9)
-INNER_COLUMNS = (1, 2, 3)
-"""From 4 on the extended domain doubles."""
 FEW = 4
 """Samples on which scales are bisected; those that are found are then confirmed on all."""
 _PLAIN_MULTIPLIERS = (10, 3, 2, 1)
 _LOOKUP_MULTIPLIERS = (1, 2, 3, 10)
 """Rescaling costs rows, so a high multiplier wins; a lookup's table doubles with each bit, so there a low one does."""
 _FIRST_SCALE = {False: 13, True: 7}
-_LEAST_BASE = 2
-_GREATEST_BASE = 1 << 20
-_MARGINS = (2, 4, 8)
-"""A lookup's table reaches beyond what was seen by one of these parts of it: the widest, unless columns are saved."""
-_TOLERANCE = 1.1
-"""A layout is tried when its predicted code is at most this much too large: the true code decides."""
-_PROOF_SPARE = 64
-"""Bytes that a proof was predicted too long at the most (docs/tuner.md): beyond them no try can end well."""
 _BETTER = 0.97
 """Another choice of scales must be predicted to be at least this much cheaper to be worth another set of keys."""
 
@@ -227,7 +215,9 @@ class Search:
         bits = self._probes.bits(scales)
         least_memory = None
         fresh: list[Candidate] = []
-        for run_args, shape in self._layouts(scales, bits, look.lookup):
+        for run_args, shape in layouts(
+            scales, bits, look.lookup, rows=self._rows, visibility=self._visibility, target=self._target
+        ):
             memory = self._machine.memory_of(shape)
             if memory > self._machine.available_bytes:
                 least_memory = min(memory, least_memory or memory)
@@ -246,58 +236,14 @@ class Search:
             self._best = cheapest
         return True
 
+    def _rows(self, scales: Scales, inner: int, base: int, legs: int) -> Settings:
+        if self._clock() > self._deadline:
+            raise _OutOfTime
+        return self._probes.rows(scales, inner, base, legs)
+
     def _cost(self, candidate: Candidate) -> tuple[float, int]:
         """Seconds, then the key: of layouts that cost the same the smaller key is read faster."""
         return candidate.seconds(self._machine), candidate.layout.pk_bytes
-
-    def _layouts(
-        self, scales: Scales, bits: int, lookup: tuple[int, int] | None
-    ) -> Iterator[tuple[RunArguments, Layout]]:
-        for inner in INNER_COLUMNS:
-            for legs in LEGS:
-                base = max(_LEAST_BASE, math.ceil(2 ** (bits / legs)))
-                while base**legs < 1 << bits:
-                    base += 1
-                if base > _GREATEST_BASE:
-                    continue
-                if self._clock() > self._deadline:
-                    raise _OutOfTime
-                settings = self._probes.rows(scales, inner, base, legs)
-                for logrows in LOGROWS:
-                    if base > 2**logrows - RESERVED_ROWS:
-                        continue
-                    tried: set[Layout | None] = set()
-                    for margin in _MARGINS if lookup else _MARGINS[:1]:
-                        run_args = self._run_args(scales, logrows, inner, base, legs, _table(lookup, margin))
-                        shape = layout(settings, logrows, (run_args.lookup_min, run_args.lookup_max))
-                        if shape is not None and shape not in tried and self._may_be_checked(shape):
-                            yield run_args, shape
-                        tried.add(shape)
-
-    def _may_be_checked(self, shape: Layout) -> bool:
-        if self._target == "offchain":
-            return True
-        return (
-            shape.code_bytes <= MAX_CODE_BYTES * _TOLERANCE
-            and shape.proof_bytes <= MAX_PROOF_BYTES + _PROOF_SPARE
-            and shape.instances <= MAX_INSTANCES
-        )
-
-    def _run_args(  # noqa: PLR0913, PLR0917 - the knobs
-        self, scales: Scales, logrows: int, inner: int, base: int, legs: int, lookup: tuple[int, int]
-    ) -> RunArguments:
-        return RunArguments(
-            visibility=self._visibility,
-            input_scale=scales.inputs,
-            param_scale=scales.params,
-            scale_rebase_multiplier=scales.multiplier,
-            lookup_min=lookup[0],
-            lookup_max=lookup[1],
-            logrows=logrows,
-            num_inner_cols=inner,
-            decomp_base=base,
-            decomp_legs=legs,
-        )
 
     def _tell(self, doing: str) -> None:
         spent = self._clock() - self._begun
@@ -350,12 +296,6 @@ def _unsatisfiable(scales: Scales, why: str) -> CircuitError:
         found=why[:300],
         do="Leave out the operator that fails there (a division, a root, a logarithm), or narrow the samples' range.",
     )
-
-
-def _table(seen: tuple[int, int] | None, part: int) -> tuple[int, int]:
-    """The range of a table, within the bounds of run arguments; without look-ups there is none, and any will do."""
-    low, high = table_range(seen or (0, 0), part)
-    return max(low, -MAX_LOOKUP), min(high, MAX_LOOKUP)
 
 
 def describe(run_args: RunArguments) -> str:

@@ -14,7 +14,7 @@ from circuits.model import Model
 from circuits.run_arguments import RunArguments
 from circuits.settings import canonical_settings, read_settings
 from circuits.tuner.cost import Layout, layout
-from circuits.tuner.search import LOGROWS
+from circuits.tuner.layouts import LOGROWS
 from verifier.errors import CircuitError
 
 
