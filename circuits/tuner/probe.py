@@ -163,8 +163,8 @@ class Probes:
     def unprovable(self, run_args: RunArguments) -> str | None:
         """Why no proof of these inputs holds, though the circuit runs on them; None where every constraint does.
 
-        The first sample and the inputs' two ends: values that outgrow ezkl's integers, as scales beyond 2^120 do, or a
-        division at its pole, show in each. The finished circuit is mocked on more.
+        The first sample and the inputs' two ends: scales that outgrow ezkl's integers show in each of them, a division
+        at its pole in the ends. The finished circuit is mocked on more.
         """
         key = ("unprovable", str(run_args.sha256))
         kept = self._cache.get(key)
