@@ -127,11 +127,12 @@ def test_offline_really_offline(home: Path) -> None:
     assert json.loads(done.stdout)["verified"] >= 2
 
 
-@pytest.mark.parametrize("victim", VICTIMS if os.environ.get("OPGATE_LONG") else ("demo", "chain", "worker"))
+@pytest.mark.parametrize("victim", VICTIMS if os.environ.get("OPGATE_LONG") else ("demo", "chain"))
 def test_a_second_run_ends_well_after_kill_9(home: Path, victim: str) -> None:
     """The first run may end with an error, it may not pay an attack, and the next one is whole.
 
-    All six processes take half an hour and are in `make long`; the three that hold state or a claim are in every run.
+    All six processes take half an hour and are in `make long`; the two that hold state are in every run. A worker's
+    death alone is in every run too, in `tests/workers/test_worker.py`.
     """
     first = start(home)
     killed = kill_in_the_middle(home / "demo", VICTIMS[victim], first)
