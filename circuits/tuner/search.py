@@ -29,6 +29,8 @@ _LOOKUP_MULTIPLIERS = (1, 2, 3, 10)
 _FIRST_SCALE = {False: 13, True: 7}
 _BETTER = 0.97
 """Another choice of scales must be predicted to be at least this much cheaper to be worth another set of keys."""
+_ALIKE = 0.05
+"""Seconds that are no reason to choose: a tenth of what a child takes to start. Gas is paid for each close by proof."""
 
 Progress = Callable[[str], None]
 
@@ -128,7 +130,7 @@ class Search:
             )
         if not self._candidates and self._refusal is not None:
             raise self._refusal
-        ordered = tuple(sorted(self._candidates.values(), key=self._cost))
+        ordered = self._ordered()
         return Found(ordered, self._asked, self._probes.cached, self._clock() - self._begun, stopped)
 
     def _search(self) -> None:
@@ -240,6 +242,12 @@ class Search:
         if self._clock() > self._deadline:
             raise _OutOfTime
         return self._probes.rows(scales, inner, base, legs)
+
+    def _ordered(self) -> tuple[Candidate, ...]:
+        """By cost; among those that take as long as the first one, the verifier that costs least gas comes first."""
+        ordered = sorted(self._candidates.values(), key=self._cost)
+        alike = [each for each in ordered if each.seconds(self._machine) <= ordered[0].seconds(self._machine) + _ALIKE]
+        return (*sorted(alike, key=lambda each: each.layout.gas), *ordered[len(alike) :])
 
     def _cost(self, candidate: Candidate) -> tuple[float, int]:
         """Seconds, then the key: of layouts that cost the same the smaller key is read faster."""

@@ -104,7 +104,20 @@ def test_the_least_scales_that_are_faithful_on_all_samples_win() -> None:
     assert best.fidelity.samples == probes.count
     assert all(each.run_args.value_bound >= 1 << each.bits - 1 for each in found.candidates)
     seconds = [each.seconds(Machine()) for each in found.candidates]
-    assert seconds == sorted(seconds)
+    assert min(seconds) + 0.05 >= seconds[0]
+    assert seconds[-8:] == sorted(seconds[-8:])
+
+
+def test_among_layouts_that_are_as_fast_the_least_gas_wins() -> None:
+    """Trap: three hundredths of a second saved for 110,000 gas more in each close by proof."""
+    machine = Machine(seconds_a_term=(0.2, 0.2))
+    found = search(FakeProbes(), machine=machine).run().candidates
+    seconds, gas = [each.seconds(machine) for each in found], [each.layout.gas for each in found]
+    alike = [cost for spent, cost in zip(seconds, gas, strict=True) if spent <= min(seconds) + 0.05]
+    assert gas[0] == min(alike) < max(alike)
+    assert min(seconds) < seconds[0] <= min(seconds) + 0.05
+    assert gas[: len(alike)] == sorted(alike)
+    assert seconds[len(alike) :] == sorted(seconds[len(alike) :])
 
 
 def test_no_base_needs_a_second_table_column() -> None:
