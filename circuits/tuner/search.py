@@ -120,7 +120,9 @@ class Search:
             if self._best is None:
                 raise
             stopped = "interrupted"
-        if not self._candidates and (stopped or self._refusal is None):
+        if not self._candidates:
+            if not stopped and self._refusal is not None:
+                raise self._refusal
             raise CircuitError(
                 "C-unfaithful",
                 "nothing was found in the time given",
@@ -128,10 +130,7 @@ class Search:
                 found=self._refusal.message if self._refusal else "",
                 do="Give the search more time: --max-seconds.",
             )
-        if not self._candidates and self._refusal is not None:
-            raise self._refusal
-        ordered = self._ordered()
-        return Found(ordered, self._asked, self._probes.cached, self._clock() - self._begun, stopped)
+        return Found(self._ordered(), self._asked, self._probes.cached, self._clock() - self._begun, stopped)
 
     def _search(self) -> None:
         first = self._look(Scales(GREATEST_SCALE - 3, GREATEST_SCALE - 3, 1), FEW)
@@ -217,26 +216,35 @@ class Search:
         bits = self._probes.bits(scales)
         least_memory = None
         fresh: list[Candidate] = []
-        for run_args, shape in layouts(
-            scales, bits, look.lookup, rows=self._rows, visibility=self._visibility, target=self._target
-        ):
-            memory = self._machine.memory_of(shape)
-            if memory > self._machine.available_bytes:
-                least_memory = min(memory, least_memory or memory)
-                continue
-            fresh.append(Candidate(run_args, look.fidelity, bits, shape))
-        if not fresh:
-            self._refusal = self._refusal or self._refused(least_memory)
-            return True
-        cheapest = min(fresh, key=self._cost)
-        why = self._probes.unprovable(cheapest.run_args)
+        try:
+            for run_args, shape in layouts(
+                scales, bits, look.lookup, rows=self._rows, visibility=self._visibility, target=self._target
+            ):
+                memory = self._machine.memory_of(shape)
+                if memory > self._machine.available_bytes:
+                    least_memory = min(memory, least_memory or memory)
+                    continue
+                fresh.append(Candidate(run_args, look.fidelity, bits, shape))
+            if not fresh:
+                self._refusal = self._refusal or self._refused(least_memory)
+                return True
+            why = self._probes.unprovable(min(fresh, key=self._cost).run_args)
+        except (_OutOfTime, KeyboardInterrupt):
+            self._keep(fresh)  # what is compiled of them in the end is mocked there
+            raise
         if why is not None:
             self._refusal = _unsatisfiable(scales, why)
             return False
+        self._keep(fresh)
+        return True
+
+    def _keep(self, fresh: Sequence[Candidate]) -> None:
         self._candidates |= {bytes(each.run_args.sha256): each for each in fresh}
+        cheapest = min(fresh, key=self._cost, default=None)
+        if cheapest is None:
+            return
         if self._best is None or cheapest.seconds(self._machine) < _BETTER * self._best.seconds(self._machine):
             self._best = cheapest
-        return True
 
     def _rows(self, scales: Scales, inner: int, base: int, legs: int) -> Settings:
         if self._clock() > self._deadline:

@@ -135,6 +135,24 @@ def test_an_interrupt_keeps_the_best_so_far() -> None:
         search(FakeProbes(stop_at=2)).run()
 
 
+@pytest.mark.parametrize("at", ["rows", "unprovable"])
+def test_an_interrupt_among_the_first_layouts_keeps_those_that_are_there(at: str, monkeypatch: Any) -> None:
+    """Trap: the layouts of the first scales take half of the time, and none of them was best before they were done."""
+    probes = FakeProbes()
+    true, calls = getattr(probes, at), []
+
+    def interrupted(*asked: Any) -> Any:
+        calls.append(asked)
+        if len(calls) == (5 if at == "rows" else 1):
+            raise KeyboardInterrupt
+        return true(*asked)
+
+    monkeypatch.setattr(probes, at, interrupted)
+    found = search(probes).run()
+    assert found.stopped == "interrupted"
+    assert found.candidates
+
+
 def test_the_time_ends_the_search_with_the_best_so_far() -> None:
     ticks: Iterator[float] = iter(range(100_000))
     found = search(FakeProbes(), max_seconds=60.0, clock=lambda: float(next(ticks))).run()
