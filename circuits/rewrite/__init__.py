@@ -13,12 +13,15 @@ from circuits.rewrite.attributes import write_defaults
 from circuits.rewrite.editing import Editor
 from circuits.rewrite.folding import fold
 from circuits.rewrite.functions import inline_functions
+from circuits.rewrite.masks import bound_masks
 from circuits.rewrite.ml import rewrite_ml
 from circuits.rewrite.normalisation import fold_batch_norm
 from circuits.rewrite.opset import convert_opset
 from circuits.rewrite.padding import rewrite_padding
 from circuits.rewrite.pooling import pad_pools
+from circuits.rewrite.precision import to_single
 from circuits.rewrite.semantics import rewrite_semantics
+from circuits.rewrite.states import read_last_states
 from circuits.rewrite.trees import rewrite_trees
 
 PASSES = (
@@ -30,6 +33,8 @@ PASSES = (
     pad_pools,
     rewrite_padding,
     rewrite_semantics,
+    read_last_states,
+    bound_masks,
     fold,
 )
 DEFAULT_OPSET = 13
@@ -40,7 +45,7 @@ def rewrite(proto: onnx.ModelProto) -> list[str]:
     """Apply `PASSES` to a model with static input shapes, in place; what was changed, in words, in order."""
     if all(each.domain not in {"", "ai.onnx"} for each in proto.opset_import):
         proto.opset_import.append(onnx.helper.make_opsetid("", DEFAULT_OPSET))
-    changes = [*inline_functions(proto), *convert_opset(proto)]
+    changes = [*inline_functions(proto), *to_single(proto), *convert_opset(proto)]
     editor = Editor(proto)
     for each in PASSES:
         changes.extend(change for change in each(editor) if change not in changes)
