@@ -158,7 +158,7 @@ def test_a_last_state_that_is_read_beside_the_sequence_comes_from_it(backwards: 
 
 @pytest.mark.parametrize(("kind", "verdict"), [("LSTM", "rewritten"), ("GRU", "faithful"), ("RNN", "faithful")])
 def test_a_layer_with_both_outputs_is_taken(kind: str, verdict: str, tmp_path: Path) -> None:
-    """Trap: ezkl computes either output of an LSTM right, and both wrong where both are read; the others as they are."""
+    """Trap: ezkl computes either output of an LSTM right, and both wrong where both are read."""
     path = tmp_path / "model.onnx"
     path.write_bytes(recurrent(kind))
     assert check(path).verdict == verdict
