@@ -28,6 +28,7 @@ PASSES = (
     fold,
     rewrite_ml,
     rewrite_trees,
+    rewrite_ml,  # what stands behind a tree has a shape only now
     write_defaults,
     fold_batch_norm,
     pad_pools,

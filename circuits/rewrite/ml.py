@@ -182,11 +182,13 @@ def _feature_vectorizer(editor: Editor, node: onnx.NodeProto) -> Nodes:
 
 
 def _feature_extractor(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
+    """Constant columns of the last axis; of a vector it makes one row."""
     indices = editor.constants.get(node.input[1])
     shape = editor.shapes.get(node.input[0])
-    if indices is None or shape is None:
+    if indices is None or not shape:
         return None
-    chosen = editor.constant(indices.reshape(-1), "columns", np.int64)
+    row = (1, -1) if len(shape) == 1 else (-1,)
+    chosen = editor.constant(indices.reshape(row), "columns", np.int64)
     gathered = helper.make_node("Gather", [node.input[0], chosen], [node.output[0]], axis=len(shape) - 1)
     return [gathered]
 
