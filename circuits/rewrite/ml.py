@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from circuits.rewrite.editing import ML_DOMAIN, Editor, Nodes, attributes, text
+from circuits.rewrite.features import imputer, one_hot_encoder
 from circuits.rewrite.scores import post_transform
 
 _AXES_AS_INPUT = 18
@@ -301,9 +302,11 @@ _OPERATORS: dict[str, Callable[[Editor, onnx.NodeProto], Nodes | None]] = {
     "ArrayFeatureExtractor": _feature_extractor,
     "Binarizer": _binarizer,
     "FeatureVectorizer": _feature_vectorizer,
+    "Imputer": imputer,
     "LinearClassifier": _linear_classifier,
     "LinearRegressor": _linear_regressor,
     "Normalizer": _normalizer,
+    "OneHotEncoder": one_hot_encoder,
     "SVMClassifier": _svm_classifier,
     "SVMRegressor": _svm_regressor,
     "Scaler": _scaler,
@@ -312,9 +315,11 @@ _FORMS = {
     "ArrayFeatureExtractor": "Gather",
     "Binarizer": "Greater",
     "FeatureVectorizer": "Concat",
+    "Imputer": "Identity or Where",
     "LinearClassifier": "Gemm",
     "LinearRegressor": "Gemm",
     "Normalizer": "the division by the norm",
+    "OneHotEncoder": "Equal",
     "SVMClassifier": "matrix products",
     "SVMRegressor": "matrix products",
     "Scaler": "Sub and Mul",
