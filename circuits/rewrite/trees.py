@@ -1,7 +1,8 @@
 """Tree ensembles as one comparison for each different test, a product for each split and one sum over the leaves.
 
 All tests are decided at once, `decisions.reached` says which leaves are, and a matrix product sums their values. Exact
-but for the order of additions.
+but for the order of additions. Tests are of one order (less, at most, ...) and, for categories, of equality beside it;
+an ensemble with BRANCH_NEQ or several orders is left alone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-from onnx import helper
+from onnx import TensorProto, helper
 
 from circuits.rewrite.decisions import Split, reached
 from circuits.rewrite.editing import MAX_FOLDED, ML_DOMAIN, Editor, Nodes, attributes, text
@@ -27,6 +28,7 @@ _MODES = {
     "BRANCH_GTE": "GreaterOrEqual",
     "BRANCH_GT": "Greater",
 }
+_EQUALITY = "BRANCH_EQ"
 _SIDES = {
     "LessOrEqual": ("Greater", True),
     "Less": ("Less", False),
@@ -36,8 +38,16 @@ _SIDES = {
 """A comparison as one that ezkl has at every opset, and whether its answer is turned round."""
 
 
+class _Test(NamedTuple):
+    """A feature against a threshold, by the ensemble's comparison or for equality."""
+
+    feature: int
+    threshold: float
+    is_equality: bool
+
+
 class _Ensemble(NamedTuple):
-    tests: list[tuple[int, float]]
+    tests: list[_Test]
     trees: list[Split | int]
     values: list[dict[int, float]]
     comparison: str
@@ -78,7 +88,7 @@ def _read(found: dict[str, Any], kind: str) -> _Ensemble:
     keys = list(zip(found.get("nodes_treeids", []), found.get("nodes_nodeids", []), strict=False))
     columns = [found.get(f"nodes_{each}", []) for each in ("featureids", "values", "truenodeids", "falsenodeids")]
     features, thresholds, truths, falsehoods = columns
-    kinds = {mode for mode in modes if mode != "LEAF"}
+    kinds = set(modes) - {"LEAF", _EQUALITY}
     comparison = _MODES.get(next(iter(kinds), "BRANCH_LEQ"))
     is_whole = (
         keys and all(len(each) == len(keys) for each in (modes, *columns)) and all(map(math.isfinite, thresholds))
@@ -88,7 +98,7 @@ def _read(found: dict[str, Any], kind: str) -> _Ensemble:
         raise _MalformedError
     place = {key: index for index, key in enumerate(keys)}
     weights = _weights(found, kind)
-    tests: dict[tuple[int, float], int] = {}
+    tests: dict[_Test, int] = {}
     values: list[dict[int, float]] = []
 
     def grow(tree: int, node: int, path: dict[int, bool], depth: int) -> Split | int:
@@ -98,7 +108,8 @@ def _read(found: dict[str, Any], kind: str) -> _Ensemble:
         if modes[index] == "LEAF":
             values.append(weights.get((tree, node), {}))
             return len(values) - 1
-        test = tests.setdefault((int(features[index]), float(thresholds[index])), len(tests))
+        asked = _Test(int(features[index]), float(thresholds[index]), modes[index] == _EQUALITY)
+        test = tests.setdefault(asked, len(tests))
         sides = (truths[index], True), (falsehoods[index], False)
         if test in path:  # decided above
             return next(grow(tree, child, path, depth + 1) for child, outcome in sides if outcome == path[test])
@@ -135,7 +146,7 @@ def _sums(editor: Editor, node: onnx.NodeProto, ensemble: _Ensemble, base: Any) 
     targets = base.shape[1]
     if shape is None or len(shape) != 2 or any(key >= targets for value in ensemble.values for key in value):
         return None
-    if any(not 0 <= feature < shape[1] for feature, _ in ensemble.tests):
+    if any(not 0 <= test.feature < shape[1] for test in ensemble.tests):
         return None
     if len(ensemble.values) * targets > MAX_FOLDED:
         return None
@@ -152,26 +163,67 @@ def _sums(editor: Editor, node: onnx.NodeProto, ensemble: _Ensemble, base: Any) 
     alone = [tree for tree in ensemble.trees if isinstance(tree, int)]
     base = base + values[alone].sum(axis=0, keepdims=True)
     values[alone] = 0
-    operator, is_turned = _SIDES[ensemble.comparison]
-    splits = [_turned(tree) if is_turned else tree for tree in ensemble.trees if isinstance(tree, Split)]
-    chosen = editor.constant([feature for feature, _ in ensemble.tests], "features", np.int64)
-    thresholds = editor.constant([[value for _, value in ensemble.tests]], "thresholds", np.float32)
-    features, decided = editor.name("tested"), editor.name("decided")
+    decisions, decided, splits = _decided(editor, source, ensemble)
     products, leaves = reached(editor, decided, splits, len(ensemble.values))
     names = [leaves, editor.constant(values, "weights", np.float32), editor.constant(base, "bias", np.float32)]
     return [
         *nodes,
-        helper.make_node("Gather", [source, chosen], [features], axis=1),
-        helper.make_node(operator, [features, thresholds], [decided]),
+        *decisions,
         *products,
         helper.make_node("Gemm", names, [total], alpha=1.0, beta=1.0, transA=0, transB=0),
     ], total
 
 
-def _turned(tree: Split) -> Split:
-    """The same tree for decisions that are turned round."""
-    truth, falsehood = (_turned(each) if isinstance(each, Split) else each for each in (tree.falsehood, tree.truth))
-    return Split(tree.test, truth, falsehood)
+def _decided(editor: Editor, source: str, ensemble: _Ensemble) -> tuple[Nodes, str, list[Split]]:
+    """The nodes that decide all tests, their answers, and the trees for these: some answers are turned round.
+
+    Equality is neither above nor below: ezkl's Equal of floats is not exact.
+    """
+    operator, is_turned = _SIDES[ensemble.comparison]
+    numbered = list(enumerate(ensemble.tests))
+    ordered, equal = ([each for each in numbered if each[1].is_equality is kind] for kind in (False, True))
+    place = {test: index for index, (test, _) in enumerate([*ordered, *equal])}
+    turned = {number for number, test in numbered if is_turned or test.is_equality}
+    splits = [_placed(tree, place, turned) for tree in ensemble.trees if isinstance(tree, Split)]
+    nodes: Nodes = []
+    answers: list[str] = []
+    if ordered:
+        compared, (decided,) = _compared(editor, source, [test for _, test in ordered], [operator])
+        nodes, answers = compared, [decided]
+    if equal:
+        compared, sides = _compared(editor, source, [test for _, test in equal], ["Greater", "Less"])
+        other = editor.name("other")
+        nodes += [*compared, helper.make_node("Or", sides, [other])]
+        answers.append(other)
+    if len(answers) == 1:
+        return nodes, answers[0], splits
+    numbers = [editor.name("answers") for _ in answers]
+    both = editor.name("decided")
+    nodes += [
+        helper.make_node("Cast", [each], [to], to=TensorProto.INT64) for each, to in zip(answers, numbers, strict=True)
+    ]
+    return [*nodes, helper.make_node("Concat", numbers, [both], axis=1)], both, splits
+
+
+def _compared(editor: Editor, source: str, tests: list[_Test], operators: list[str]) -> tuple[Nodes, list[str]]:
+    """The tests' features against their thresholds, by each of the operators."""
+    chosen = editor.constant([test.feature for test in tests], "features", np.int64)
+    thresholds = editor.constant([[test.threshold for test in tests]], "thresholds", np.float32)
+    features, decided = editor.name("tested"), [editor.name("decided") for _ in operators]
+    return [
+        helper.make_node("Gather", [source, chosen], [features], axis=1),
+        *(
+            helper.make_node(each, [features, thresholds], [answer])
+            for each, answer in zip(operators, decided, strict=True)
+        ),
+    ], decided
+
+
+def _placed(tree: Split, place: dict[int, int], turned: set[int]) -> Split:
+    """The same tree for answers at other places, some of them turned round."""
+    sides = (tree.falsehood, tree.truth) if tree.test in turned else (tree.truth, tree.falsehood)
+    truth, falsehood = (_placed(each, place, turned) if isinstance(each, Split) else each for each in sides)
+    return Split(place[tree.test], truth, falsehood)
 
 
 def _regressor(editor: Editor, node: onnx.NodeProto, ensemble: _Ensemble) -> Nodes | None:
