@@ -102,6 +102,7 @@ class Search:
         self._candidates: dict[bytes, Candidate] = {}
         self._best: Candidate | None = None
         self._refusal: CircuitError | None = None
+        self._mocked: dict[Scales, bool] = {}
 
     def run(self) -> Found:
         """Search to the end, to the time's end or to an interrupt.
@@ -120,7 +121,11 @@ class Search:
             if self._best is None:
                 raise
             stopped = "interrupted"
-        if not self._candidates:
+        ordered = self._ordered()
+        while ordered and not stopped and not self._holds(ordered[0]):
+            wrong = _scales_of(ordered[0].run_args)
+            ordered = tuple(each for each in ordered if _scales_of(each.run_args) != wrong)
+        if not ordered:
             if not stopped and self._refusal is not None:
                 raise self._refusal
             raise CircuitError(
@@ -130,7 +135,7 @@ class Search:
                 found=self._refusal.message if self._refusal else "",
                 do="Give the search more time: --max-seconds.",
             )
-        return Found(self._ordered(), self._asked, self._probes.cached, self._clock() - self._begun, stopped)
+        return Found(ordered, self._asked, self._probes.cached, self._clock() - self._begun, stopped)
 
     def _search(self) -> None:
         first = self._look(Scales(GREATEST_SCALE - 3, GREATEST_SCALE - 3, 1), FEW)
@@ -211,7 +216,7 @@ class Search:
     def _lay_out(self, scales: Scales, look: Look) -> bool:
         """All layouts of these scales that could be checked and fit the machine; the cheapest is the new best.
 
-        False where no proof at these scales holds: constraints are the same in each layout, so the cheapest is mocked.
+        False where they would be better and no proof at these scales holds.
         """
         bits = self._probes.bits(scales)
         least_memory = None
@@ -228,22 +233,32 @@ class Search:
             if not fresh:
                 self._refusal = self._refusal or self._refused(least_memory)
                 return True
-            why = self._probes.unprovable(min(fresh, key=self._cost).run_args)
+            cheapest = min(fresh, key=self._cost)
+            holds = not self._is_better(cheapest) or self._holds(cheapest)
         except (_OutOfTime, KeyboardInterrupt):
             self._keep(fresh)  # what is compiled of them in the end is mocked there
             raise
-        if why is not None:
-            self._refusal = _unsatisfiable(scales, why)
-            return False
-        self._keep(fresh)
-        return True
+        if holds:
+            self._keep(fresh)
+        return holds
+
+    def _holds(self, candidate: Candidate) -> bool:
+        """Whether proofs at these scales hold: constraints are the same in each layout, so one of them is mocked."""
+        scales = _scales_of(candidate.run_args)
+        if scales not in self._mocked:
+            why = self._probes.unprovable(candidate.run_args)
+            if why is not None:
+                self._refusal = _unsatisfiable(scales, why)
+            self._mocked[scales] = why is None
+        return self._mocked[scales]
+
+    def _is_better(self, candidate: Candidate) -> bool:
+        return self._best is None or candidate.seconds(self._machine) < _BETTER * self._best.seconds(self._machine)
 
     def _keep(self, fresh: Sequence[Candidate]) -> None:
         self._candidates |= {bytes(each.run_args.sha256): each for each in fresh}
         cheapest = min(fresh, key=self._cost, default=None)
-        if cheapest is None:
-            return
-        if self._best is None or cheapest.seconds(self._machine) < _BETTER * self._best.seconds(self._machine):
+        if cheapest is not None and self._is_better(cheapest):
             self._best = cheapest
 
     def _rows(self, scales: Scales, inner: int, base: int, legs: int) -> Settings:
@@ -253,6 +268,8 @@ class Search:
 
     def _ordered(self) -> tuple[Candidate, ...]:
         """By cost; among those that take as long as the first one, the verifier that costs least gas comes first."""
+        if not self._candidates:
+            return ()
         ordered = sorted(self._candidates.values(), key=self._cost)
         alike = [each for each in ordered if each.seconds(self._machine) <= ordered[0].seconds(self._machine) + _ALIKE]
         return (*sorted(alike, key=lambda each: each.layout.gas), *ordered[len(alike) :])
@@ -302,6 +319,10 @@ class Search:
             do="Make the model smaller, prove logits instead of softmax and argmax, hash its inputs, "
             "ask for less (--fidelity), or build with --target offchain: such circuits cannot be sold.",
         )
+
+
+def _scales_of(run_args: RunArguments) -> Scales:
+    return Scales(run_args.input_scale, run_args.param_scale, run_args.scale_rebase_multiplier)
 
 
 def _unsatisfiable(scales: Scales, why: str) -> CircuitError:

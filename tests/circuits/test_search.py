@@ -65,6 +65,7 @@ class FakeProbes:
     def __init__(self, *, rows: int = 400, instances: int = 17, stop_at: int = 1 << 30, lookup: Any = None) -> None:
         self.rows_, self.instances, self.stop_at, self.lookup = rows, instances, stop_at, lookup
         self.asked: list[tuple[Scales, int]] = []
+        self.mocked: list[RunArguments] = []
 
     def look(self, scales: Scales, count: int) -> Look:
         self.asked.append((scales, count))
@@ -77,6 +78,7 @@ class FakeProbes:
         return max(JOB_LIMB_BITS + 1, scales.inputs + scales.params + 4)
 
     def unprovable(self, run_args: RunArguments) -> str | None:
+        self.mocked.append(run_args)
         return "Equality constraint not satisfied" if run_args.scale_rebase_multiplier in self.broken else None
 
     def rows(self, _: Scales, inner: int, base: int, legs: int) -> Settings:
@@ -216,6 +218,15 @@ def test_scales_at_which_no_proof_holds_are_left_for_lower_ones() -> None:
         search(probes).run()
     assert caught.value.code == "C-unsatisfiable"
     assert "Equality" in caught.value.found
+
+
+def test_what_comes_first_was_mocked_and_each_choice_of_scales_once() -> None:
+    """Trap: what costs least gas was never the fastest, so nobody had asked whether it holds; a mock takes seconds."""
+    probes = FakeProbes(lookup=(-300, 500))
+    first = search(probes, machine=Machine(seconds_a_term=(0.2, 0.2))).run().candidates[0].run_args
+    mocked = [(each.input_scale, each.param_scale, each.scale_rebase_multiplier) for each in probes.mocked]
+    assert (first.input_scale, first.param_scale, first.scale_rebase_multiplier) in mocked
+    assert len(set(mocked)) == len(mocked)
 
 
 def test_a_search_that_ran_out_of_time_says_so_and_not_what_it_had_refused_on_the_way() -> None:
