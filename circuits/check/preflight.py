@@ -21,6 +21,7 @@ from circuits.check.causes import Cause, Node, find_cause
 from circuits.check.confined import Bounds
 from circuits.check.differential import Comparison
 from circuits.check.domain import search_domain
+from circuits.check.refusals import Spent, refused
 from circuits.check.report import Report
 from circuits.check.trial import BITS, Graph, Refusal, Trial
 from circuits.ezkl_runner import Limits
@@ -59,14 +60,17 @@ def check(model: Path, samples: Path | None = None, *, scale: int | None = None,
         scale: the one scale to judge at; by default those that a build tries.
         wall: seconds for all of it.
     """
+    spent = Spent()
     begun = time.monotonic()
+    judge: _Check | None = None
     try:
         with tempfile.TemporaryDirectory(prefix="opgate-check-") as name:
-            report = _Check(model, samples, scale, Path(name), begun + wall).run()
+            judge = _Check(model, samples, scale, Path(name), begun + wall)
+            report = judge.run()
     except _Stop as stop:
         report = stop.report
     except CircuitError as error:
-        report = _from_error(error)
+        report = refused(error, spent, judge.rewrites if judge else ())
     except Exception as error:  # noqa: BLE001 - a file of a stranger must not bring this process down
         report = Report(
             verdict="refused",
@@ -75,30 +79,6 @@ def check(model: Path, samples: Path | None = None, *, scale: int | None = None,
             advice="Report it with the model; do not build.",
         )
     return _with(report, seconds=f"{time.monotonic() - begun:.1f}")
-
-
-def _from_error(error: CircuitError) -> Report:
-    found = f" ({error.found})" if error.found else ""
-    node = error.where if error.code.startswith("C-onnx") else ""
-    return Report(
-        verdict="refused",
-        node=node,
-        code=error.code,
-        reason=f"{error.message}{found}",
-        advice=error.do or _ADVICE.get(error.code, "Export the model again in one file with fixed shapes."),
-    )
-
-
-_ADVICE = {
-    "C-onnx-name": "Rename the tensor.",
-    "C-onnx-dtype": "Export with tensors of numbers as inputs and outputs: scikit-learn's options={'zipmap': False}.",
-    "C-onnx-size": "Check a smaller model: a proof of this one would not fit any machine.",
-    "C-onnxruntime": "Make onnxruntime run the model first: its reason is given.",
-    "C-samples": "Give samples of the model's own inputs, in graph order.",
-    "C-memory": "Make the model or its inputs smaller.",
-    "C-died": "Export the model again; onnx.checker.check_model(model, full_check=True) may say more.",
-    "C-onnx": "Export the model again: this file is cut off or no ONNX at all.",
-}
 
 
 def _with(report: Report, **fields: Any) -> Report:
@@ -113,7 +93,7 @@ class _Check:
     def __init__(self, model: Path, samples: Path | None, scale: int | None, folder: Path, deadline: float) -> None:
         self._model, self._given, self._scale = model.absolute(), samples.absolute() if samples else None, scale
         self._folder, self._deadline = folder, deadline
-        self._rewrites: tuple[str, ...] = ()
+        self.rewrites: tuple[str, ...] = ()
         self._inputs: tuple[Tensor, ...] = ()
         self._engine = ""
         self._owned = 0
@@ -130,7 +110,7 @@ class _Check:
         return left
 
     def _stop(self, **fields: Any) -> _Stop:
-        return _Stop(Report(rewrites=self._rewrites, compared_with=self._engine, **fields))
+        return _Stop(Report(rewrites=self.rewrites, compared_with=self._engine, **fields))
 
     def run(self) -> Report:
         """All steps; the report of the last."""
@@ -143,7 +123,7 @@ class _Check:
             samples=str(self._given) if self._given else "",
             limit=SAMPLES,
         )
-        self._rewrites = tuple(each for each in prepared["rewrites"])
+        self.rewrites = tuple(each for each in prepared["rewrites"])
         self._engine = str(prepared["engine"])
         self._inputs = tuple(Tensor(name, tuple(shape), dtype) for name, shape, dtype in prepared["inputs"])
         graph = Graph(
@@ -261,10 +241,10 @@ class _Check:
                 reason=f"a proof of some inputs would fail though the circuit runs on them: {cause.reason}",
                 advice="Narrow the range of the inputs (--data), scale them, or leave logarithm and softmax out.",
             )
-        changed = [each for each in self._rewrites if not each.startswith(HOUSEKEEPING)]
+        changed = [each for each in self.rewrites if not each.startswith(HOUSEKEEPING)]
         return Report(
             verdict="rewritten" if changed else "faithful",
-            rewrites=self._rewrites,
+            rewrites=self.rewrites,
             max_error=f"{low.error:.6g}",
             domain=spans,
             scale=scale,
