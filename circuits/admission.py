@@ -16,6 +16,7 @@ from circuits.ezkl_runner import Failure, Limits, Outcome, Witness
 from circuits.ezkl_session import Session
 from circuits.graph import sample_input
 from circuits.model import Tensor
+from circuits.ranges import Range
 from circuits.run_arguments import RunArguments
 from circuits.samples import Sample
 from circuits.tuner.data_sets import DataSets
@@ -30,15 +31,16 @@ def admitted(
 ) -> tuple[Witness, ...]:
     """Witnesses at the two ends of the widest range of inputs that the circuit was shown to take.
 
-    The range is that of the samples of the search, which its extremes span, doubled as often as all corners and inputs
+    The range is that of the samples of the search, which its corners span, doubled as often as all corners and inputs
     inside run, with look-ups inside their table, and the constraints hold at the ends. None where that is never.
     """
-    ranges = [(low.min(), high.max()) for low, high in zip(sets.extremes[0], sets.extremes[1], strict=True)]
+    ends = zip(inputs, sets.corners[0], sets.corners[1], strict=True)
+    ranges = [Range.of_tensor(tensor, low.min(), high.max()) for tensor, low, high in ends]
     with Session(limits) as session:
         prober = _Prober(compiled, run_args, session, time.monotonic() + SECONDS)
         steps = widened(prober, inputs, ranges)
-        ends = [prober.witness(corner(inputs, ranges, pattern, steps)) for pattern in (0, 1)] if steps else []
-    return tuple(each for each in ends if each is not None)
+        made = [prober.witness(corner(inputs, ranges, pattern, steps)) for pattern in (0, 1)] if steps else []
+    return tuple(each for each in made if each is not None)
 
 
 class _Prober:

@@ -127,7 +127,7 @@ def build(  # noqa: PLR0913 - two places to read, two to write, each by keyword
     job = _Build(
         model=model,
         wishes=wishes or Wishes(inputs=inputs),
-        sets=data_sets.split(samples, model.inputs),
+        sets=data_sets.answered(data_sets.split(samples, model.inputs), floats.knows),
         floats=floats,
         machine=machine or Machine(),
         limits=limits or Limits(threads=ezkl_runner.usable_cores()),
@@ -205,7 +205,8 @@ class _Build(NamedTuple):
 
     def _goals(self, given: Baseline | None) -> list[Goal]:
         """On the samples of the search: the owner's shares of the outputs' span, or what EZKL's own knobs reach."""
-        elsewhere = _MARGINS[0] * max(fidelity.MAX_SHARE * self._span((*self.sets.extremes, *self.sets.random)), 1e-6)
+        drawn = (*self.sets.extremes, *self.sets.random) or self.sets.tuning
+        elsewhere = _MARGINS[0] * max(fidelity.MAX_SHARE * self._span(drawn), 1e-6)
         if not self.wishes.shares and given is not None:
             return [Goal(given.fidelity.max_error, given.fidelity.ranked, elsewhere)]
         span = self._span(self.sets.tuning)

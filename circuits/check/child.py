@@ -22,6 +22,9 @@ MAX_ACTIVE = 1 << 24
 WIDENINGS = (0.0, 1.0, 4.0)
 """How far beyond the samples inputs are drawn where all outputs were equal: one sample of a tree shows one leaf."""
 
+LEAST_ANSWERS = 2
+"""Fewer of the model's own answers can be compared with nothing."""
+
 
 def confine(request: dict[str, Any]) -> None:
     """Die with the parent, and bound memory, CPU time, file size and core dumps, before onnx is loaded."""
@@ -55,14 +58,15 @@ def read(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     if request["samples"]:
         samples = read_samples(Path(request["samples"]), model.inputs)
         write_columns(folder / "given.npz", samples)
-        chosen = split(samples, model.inputs).every if request["split"] else samples
-        answer |= _truth(model.static, model.inputs, chosen, folder)
+        sets = split(samples, model.inputs) if request["split"] else None
+        chosen = sets.every if sets else samples
+        answer |= _truth(model.static, model.inputs, chosen, folder, given=len(chosen) - (sets.drawn if sets else 0))
     return answer
 
 
 def prepare(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Read the model and the samples; leave the graphs, the samples in the model's types and their true outputs."""
-    from circuits.check.drawing import draw  # noqa: PLC0415 - after the limits
+    from circuits.check.drawing import GIVEN, draw  # noqa: PLC0415 - after the limits
     from circuits.samples import read_samples  # noqa: PLC0415 - the same
 
     model = _read(request, folder)
@@ -70,8 +74,9 @@ def prepare(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     answer = _described(model) | {"nodes": _nodes(model.rewritten)}
     for wider in WIDENINGS:
         drawn = draw(model.inputs, given, limit=int(request["limit"]), wider=wider)
-        truth = _truth(model.static, model.inputs, tuple(sample for _, sample in drawn), folder)
-        answer |= truth | {"kinds": [kind for kind, _ in drawn]}
+        owned = sum(kind == GIVEN for kind, _ in drawn)
+        truth = _truth(model.static, model.inputs, tuple(sample for _, sample in drawn), folder, given=owned)
+        answer |= truth | {"kinds": [drawn[index][0] for index in truth["kept"]]}
         if not truth["constant"]:
             break
     return answer
@@ -105,8 +110,14 @@ def _nodes(raw: bytes) -> list[list[Any]]:
     return [[node.name, node.op_type, list(node.input), list(node.output)] for node in graph.node]
 
 
-def _truth(graph: bytes, inputs: Any, samples: tuple[Any, ...], folder: Path) -> dict[str, Any]:
-    """Run the graph on samples by onnxruntime or the reference evaluator and leave both as arrays."""
+def _truth(
+    graph: bytes, inputs: Any, samples: tuple[Any, ...], folder: Path, *, given: int | None = None
+) -> dict[str, Any]:
+    """Run the graph on samples by onnxruntime or the reference evaluator and leave both as arrays.
+
+    Samples after the first `given` were drawn here: those on which the model does not run are left out, since it is
+    the drawing that is wrong then, such as of a category that there is none of. `kept` tells the others.
+    """
     import numpy as np  # noqa: PLC0415 - after the limits
 
     from circuits.check.confined import write_arrays  # noqa: PLC0415 - the same
@@ -114,17 +125,28 @@ def _truth(graph: bytes, inputs: Any, samples: tuple[Any, ...], folder: Path) ->
     from verifier.errors import CircuitError  # noqa: PLC0415 - the same
 
     floats = FloatModel(graph, inputs)
-    outputs = []
-    for sample in samples:
-        found = floats.run(sample)
+    outputs: list[Any] = []
+    kept: list[int] = []
+    refusal: CircuitError | None = None
+    for index, sample in enumerate(samples):
+        try:
+            found = floats.run(sample)
+        except CircuitError as error:
+            if given is None or index < given:
+                raise
+            refusal = error
+            continue
         if sum(array.size for array in found) > MAX_ACTIVE or any(array.dtype.kind not in "biuf" for array in found):
             raise CircuitError("C-onnx-dtype", "an output is no array of numbers, or a very large one")
+        kept.append(index)
         outputs.append(tuple(np.asarray(array, np.float64) for array in found))
-    write_arrays(folder / "samples.npz", samples)
+    if refusal is not None and len(outputs) < LEAST_ANSWERS:
+        raise refusal
+    write_arrays(folder / "samples.npz", tuple(samples[index] for index in kept))
     write_arrays(folder / "truth.npz", tuple(outputs))
     first = outputs[0] if outputs else ()
     constant = all(np.array_equal(a, b) for found in outputs for a, b in zip(found, first, strict=True))
-    return {"engine": floats.engine, "constant": constant}
+    return {"engine": floats.engine, "constant": constant, "kept": kept, "left_out": len(samples) - len(kept)}
 
 
 def truth(request: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from circuits.check.report import Span
 from circuits.check.trial import Refusal, Trial
 from circuits.model import Tensor
+from circuits.ranges import Range
 from circuits.run_arguments import RESERVED_ROWS, table_range
 from circuits.samples import Array, Sample
 from circuits.tuner.cost import BLINDING_ROWS
@@ -64,7 +65,7 @@ class _TrialProber:
         return self.takes(sample) and self._trial.mock() is None
 
 
-def widened(prober: Prober, inputs: Sequence[Tensor], ranges: Sequence[tuple[Array, Array]]) -> int:
+def widened(prober: Prober, inputs: Sequence[Tensor], ranges: Sequence[Range]) -> int:
     """How often the range of inputs can be doubled about its middle, so that the circuit still takes all of it.
 
     Its corners are run, then inputs inside it, and the constraints are checked at both ends; integers are not widened.
@@ -97,7 +98,8 @@ def search_domain(
         CircuitError: C-wall where there is no time to check the constraints: without that there is no yes.
     """
     inputs = trial.graph.inputs
-    ranges = [(np.stack(column).min(), np.stack(column).max()) for column in zip(*samples, strict=True)]
+    columns = zip(*samples, strict=True)
+    ranges = [Range.of_samples(tensor, column) for tensor, column in zip(inputs, columns, strict=True)]
     extremes = [corner(inputs, ranges, pattern, 0) for pattern in range(4)]
     ends, untaken, lookup, refusal = _compile(trial, extremes, samples, given or len(samples), scale, multiplier)
     if refusal is not None:
@@ -112,9 +114,7 @@ def search_domain(
     return _spans(inputs, ranges, best), untaken, None
 
 
-def _fails_at_ends_or_inside(
-    prober: Prober, inputs: Sequence[Tensor], ranges: Sequence[tuple[Array, Array]], step: int
-) -> bool:
+def _fails_at_ends_or_inside(prober: Prober, inputs: Sequence[Tensor], ranges: Sequence[Range], step: int) -> bool:
     generator = np.random.default_rng(step)
     for turn in range(INSIDE):
         share = generator.uniform(0.05, 1.0) if turn % 2 else 1.0
@@ -185,11 +185,11 @@ def _provable(trial: Trial, sample: Sample) -> Refusal | None:
     return _runs(trial, sample) or trial.mock()
 
 
-def corner(inputs: Sequence[Tensor], ranges: Sequence[tuple[Array, Array]], pattern: int, step: int) -> Sample:
+def corner(inputs: Sequence[Tensor], ranges: Sequence[Range], pattern: int, step: int) -> Sample:
     """All low (pattern 0), all high (1), or both in turn (2, 3); each step doubles the range about its middle."""
     made = []
-    for tensor, (least, greatest) in zip(inputs, ranges, strict=True):
-        low, high = _wider(float(least), float(greatest), step)
+    for tensor, span in zip(inputs, ranges, strict=True):
+        low, high = _wider(span, step)
         index = np.arange(tensor.size)
         chosen = {0: index < 0, 1: index >= 0, 2: index % 2 == 0, 3: index % 2 == 1}[pattern]
         made.append(_typed(np.where(chosen, high, low), tensor))
@@ -198,22 +198,24 @@ def corner(inputs: Sequence[Tensor], ranges: Sequence[tuple[Array, Array]], patt
 
 def _drawn(
     inputs: Sequence[Tensor],
-    ranges: Sequence[tuple[Array, Array]],
+    ranges: Sequence[Range],
     step: int,
     generator: np.random.Generator,
     share: float,
 ) -> Sample:
     made = []
-    for tensor, (least, greatest) in zip(inputs, ranges, strict=True):
-        low, high = _wider(float(least), float(greatest), step)
+    for tensor, span in zip(inputs, ranges, strict=True):
+        low, high = _wider(span, step)
         middle, half = (low + high) / 2, (high - low) / 2 * share
-        made.append(_typed(generator.uniform(middle - half, middle + half, tensor.size), tensor))
+        made.append(_typed(generator.uniform(middle - half, middle + half), tensor))
     return tuple(made)
 
 
-def _wider(low: float, high: float, step: int) -> tuple[float, float]:
-    middle, half = (low + high) / 2, (high - low) / 2 * 2**step
-    return middle - half, middle + half
+def _wider(span: Range, step: int) -> tuple[Array, Array]:
+    """A column of whole numbers in a table is not widened, as integers are not."""
+    middle, half = (span.low + span.high) / 2, (span.high - span.low) / 2
+    grown = np.where(span.whole & bool(span.columns), half, half * 2**step)
+    return middle - grown, middle + grown
 
 
 def _typed(values: Array, tensor: Tensor) -> Array:
@@ -221,9 +223,13 @@ def _typed(values: Array, tensor: Tensor) -> Array:
     return plain.astype(tensor.dtype).reshape(tensor.shape)
 
 
-def _spans(inputs: Sequence[Tensor], ranges: Sequence[tuple[Array, Array]], step: int) -> tuple[Span, ...]:
-    made = []
-    for tensor, (least, greatest) in zip(inputs, ranges, strict=True):
-        low, high = _wider(float(least), float(greatest), step)
-        made.append(Span(name=tensor.name, least=f"{low:.6g}", greatest=f"{high:.6g}"))
+def _spans(inputs: Sequence[Tensor], ranges: Sequence[Range], step: int) -> tuple[Span, ...]:
+    made: list[Span] = []
+    for tensor, span in zip(inputs, ranges, strict=True):
+        low, high = _wider(span, step)
+        names = [f"{tensor.name}[{column}]" for column in range(span.columns)] or [tensor.name]
+        made.extend(
+            Span(name=name, least=f"{low[index]:.6g}", greatest=f"{high[index]:.6g}")
+            for index, name in enumerate(names)
+        )
     return tuple(made)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from circuits.model import Tensor
+from circuits.ranges import Range
 from circuits.samples import Array, Sample
 
 DEFAULT_REACH = 4.0
@@ -20,10 +21,13 @@ def draw(
 ) -> list[tuple[str, Sample]]:
     """About `limit` samples, each with its kind: half of them given, four extreme, the rest random.
 
-    `wider` stretches the range of what is drawn by that share of it on both sides.
+    `wider` stretches the range of what is drawn by that share of it on both sides. Integers stay: they may be indices,
+    of which there are no more than the samples show.
     """
     ranges = [
-        _stretched(tensor, _range(tensor, [sample[index] for sample in given]), wider)
+        _range(tensor, [sample[index] for sample in given]).stretched(
+            wider if tensor.dtype.startswith("float") else 0.0
+        )
         for index, tensor in enumerate(inputs)
     ]
     share = max(1, limit // 2)
@@ -53,37 +57,24 @@ def draw(
     return drawn
 
 
-def _range(tensor: Tensor, given: Sequence[Array]) -> tuple[float, float]:
+def _range(tensor: Tensor, given: Sequence[Array]) -> Range:
     if given:
-        low, high = min(float(a.min()) for a in given), max(float(a.max()) for a in given)
-        return (low, high) if low < high else (low - 1, high + 1) if tensor.dtype.startswith("float") else (low, high)
+        found = Range.of_samples(tensor, given)
+        is_point = tensor.dtype.startswith("float") and bool((found.low == found.high).all())
+        return found._replace(low=found.low - 1, high=found.high + 1) if is_point else found
     if tensor.dtype.startswith("float"):
-        return -DEFAULT_REACH, DEFAULT_REACH
-    if tensor.dtype == "bool":
-        return 0.0, 1.0
-    return 0.0, float(DEFAULT_INTEGER)
+        return Range.of_tensor(tensor, -DEFAULT_REACH, DEFAULT_REACH)
+    return Range.of_tensor(tensor, 0.0, 1.0 if tensor.dtype == "bool" else float(DEFAULT_INTEGER))
 
 
-def _stretched(tensor: Tensor, span: tuple[float, float], wider: float) -> tuple[float, float]:
-    """Integers stay: they may be indices, of which there are no more than the samples show."""
-    reach = (span[1] - span[0]) * wider if tensor.dtype.startswith("float") else 0.0
-    return span[0] - reach, span[1] + reach
+def _filled(tensor: Tensor, span: Range, pattern: Callable[[int], float]) -> Array:
+    shares = np.array([pattern(index) for index in range(tensor.size)])
+    return span.shaped(span.low + (span.high - span.low) * shares, tensor)
 
 
-def _typed(values: Array, tensor: Tensor) -> Array:
-    plain = values if tensor.dtype.startswith("float") else np.rint(values)
-    return plain.astype(tensor.dtype).reshape(tensor.shape)
-
-
-def _filled(tensor: Tensor, span: tuple[float, float], pattern: Callable[[int], float]) -> Array:
-    low, high = span
-    return _typed(np.array([low + (high - low) * pattern(index) for index in range(tensor.size)]), tensor)
-
-
-def _random(tensor: Tensor, span: tuple[float, float], generator: np.random.Generator, *, near_zero: bool) -> Array:
+def _random(tensor: Tensor, span: Range, generator: np.random.Generator, *, near_zero: bool) -> Array:
     """Uniform in the range; without samples every third is small: near zero is where tables and divisions go wrong."""
-    low, high = span
-    values = generator.uniform(low, high, tensor.size)
-    if near_zero and low < 0 < high:
-        values = values / 16
-    return _typed(values, tensor)
+    values = generator.uniform(span.low, span.high)
+    if near_zero:
+        values = np.where((span.low < 0) & (span.high > 0), values / 16, values)
+    return span.shaped(values, tensor)

@@ -97,6 +97,7 @@ class _Check:
         self._inputs: tuple[Tensor, ...] = ()
         self._engine = ""
         self._owned = 0
+        self._left_out = 0
         self._seen: dict[tuple[int, int], tuple[list[tuple[Array, ...] | None], list[int]] | Refusal] = {}
 
     def _left(self) -> float:
@@ -125,6 +126,7 @@ class _Check:
         )
         self.rewrites = tuple(each for each in prepared["rewrites"])
         self._engine = str(prepared["engine"])
+        self._left_out = int(prepared["left_out"])
         self._inputs = tuple(Tensor(name, tuple(shape), dtype) for name, shape, dtype in prepared["inputs"])
         graph = Graph(
             path=self._folder / "with_job.onnx",
@@ -250,7 +252,7 @@ class _Check:
             scale=scale,
             samples=low.samples,
             compared_with=self._engine,
-            reason="; ".join(_remarks(low, untaken)),
+            reason="; ".join(_remarks(low, untaken, self._left_out)),
             advice=self._advice(graph, first.instances),
         )
 
@@ -417,12 +419,14 @@ class _Check:
         )
 
 
-def _remarks(found: Comparison, untaken: int) -> list[str]:
+def _remarks(found: Comparison, untaken: int, left_out: int) -> list[str]:
     told = []
     if found.jumps:
         told.append(f"{found.jumps} of {found.samples} inputs lie at a jump of the model")
     if untaken:
         told.append(f"the circuit does not run on {untaken} inputs inside the range: a provider refuses such")
+    if left_out:
+        told.append(f"the model itself does not run on {left_out} of the inputs that were drawn: they were left out")
     return told
 
 

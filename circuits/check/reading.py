@@ -33,6 +33,10 @@ class Truth:
         """The outputs for a sample, in the graph's order, as float64."""
         return self._outputs[_key(sample)]
 
+    def knows(self, sample: Sample) -> bool:
+        """Whether the model ran on that sample."""
+        return _key(sample) in self._outputs
+
 
 class Read(NamedTuple):
     """A model, all samples of a file in its types, and its outputs on those that are compared."""
@@ -56,7 +60,7 @@ def read_with_samples(source: bytes, samples_file: Path, *, split: bool, bounds:
     """The model, the samples of EZKL's input.json, .npz or .csv, and its outputs on them in floating point.
 
     With `split` the outputs are those of the samples, extreme and random inputs that a build compares
-    (`DataSets.every`), else of all samples.
+    (`DataSets.every`), without those drawn on which the model does not run; else of all samples.
 
     Raises:
         CircuitError: as `read_model`; C-samples; C-onnxruntime where the model does not run.

@@ -10,7 +10,10 @@ Verdict = Literal["faithful", "rewritten", "raise-scale", "refused"]
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """Inputs of a tensor between these, both included, were run and their constraints checked. Decimal strings."""
+    """Inputs of a tensor between these, both included, were run and their constraints checked. Decimal strings.
+
+    A table whose columns differ has a span for each of them, by the name `tensor[column]`.
+    """
 
     name: str
     least: str

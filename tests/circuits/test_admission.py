@@ -14,11 +14,12 @@ from circuits.check.domain import MAX_WIDENING, widened
 from circuits.ezkl_runner import Outcome
 from circuits.graph import TRIAL_JOB, raw_input
 from circuits.model import Tensor
+from circuits.ranges import Range
 from circuits.samples import Sample
 from verifier.statement.scalars import FIELD_MODULUS, FieldElement
 
 INPUTS = (Tensor("x", (1, 4), "float32"),)
-UNIT = [(np.float32(-1), np.float32(1))]
+UNIT = [Range.of_tensor(INPUTS[0], -1.0, 1.0)]
 
 
 class FakeCircuit:
@@ -61,7 +62,8 @@ def test_a_range_is_widened_as_far_as_all_of_it_is_taken(circuit: FakeCircuit, s
 
 def test_integers_are_not_widened() -> None:
     """Trap: they may be indices."""
-    assert widened(FakeCircuit(), (Tensor("i", (1, 4), "int64"),), [(np.int64(0), np.int64(3))]) == 0
+    indices = Tensor("i", (1, 4), "int64")
+    assert widened(FakeCircuit(), (indices,), [Range.of_tensor(indices, 0, 3)]) == 0
 
 
 def test_a_certificate_states_more_than_the_samples_showed_and_all_of_it_can_be_proved(
