@@ -36,7 +36,7 @@ from circuits.parsing import parse_model
 from circuits.samples import Sample, read_samples
 from circuits.settings import read_settings
 from circuits.tuner import baseline, data_sets
-from circuits.tuner.cost import Machine, read_machine
+from circuits.tuner.cost import Layout, Machine, read_machine
 from circuits.tuner.data_sets import DataSets
 from circuits.tuner.probe import Probes
 from circuits.tuner.search import Candidate, Goal, Search, describe
@@ -194,13 +194,19 @@ def our_side(  # noqa: PLR0913, PLR0917 - a model, its samples, a goal, where to
         "probes": found.probes,
         "stopped": found.stopped,
         "code_bytes": len(keys.code),
-        "predicted_seconds": round(candidate.seconds(machine), 3),
-        "predicted_memory_bytes": machine.memory_of(candidate.layout),
-        "predicted_pk_bytes": candidate.layout.pk_bytes,
-        "predicted_code_bytes": candidate.layout.code_bytes,
         "layout": candidate.layout._asdict(),
-    }
+    } | predictions(candidate.layout, machine)
     return Side(name, keys.files, srs_file, sample_input(sets.tuning[0], "public")), candidate, facts
+
+
+def predictions(shape: Layout, machine: Machine) -> dict[str, Any]:
+    """What a layout should cost there."""
+    return {
+        "predicted_seconds": round(machine.seconds(shape), 3),
+        "predicted_memory_bytes": machine.memory_of(shape),
+        "predicted_pk_bytes": shape.pk_bytes,
+        "predicted_code_bytes": shape.code_bytes,
+    }
 
 
 def held_out(side: Side, sets: DataSets, floats: FloatModel) -> dict[str, Any]:
@@ -305,6 +311,16 @@ def written(rows: list[dict[str, Any]], left_out: dict[str, str], machine: Machi
     }
 
 
+def predict_again(out: Path, machine: Machine) -> None:
+    """Write the predictions of another bench into the rows: they are arithmetic from the layouts that were proved."""
+    result = json.loads(out.read_text(encoding="utf-8"))
+    for row in result["rows"]:
+        for each in ("equal", "one_percent"):
+            row[each] |= predictions(Layout(**row[each]["layout"]), machine)
+    result |= {"predicted_with": machine.label, "summary": summary(result["rows"])}
+    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Run all models that fit the time, and write the table after each."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -312,10 +328,14 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", nargs="*", default=[], help="names of models, in this order")
     parser.add_argument("--machine", type=Path, default=Path("machine.json"), help="of opgate circuit bench")
+    parser.add_argument("--predict", action="store_true", help="run nothing: predict the rows of OUT.json anew")
     parser.add_argument("--search-seconds", type=float, default=60.0)
     parser.add_argument("--seconds", type=float, default=3600.0, help="no model is begun after this")
     asked = parser.parse_args()
     begun, machine = time.monotonic(), read_machine(asked.machine)
+    if asked.predict:
+        predict_again(asked.out, machine)
+        return
     names = asked.only or sorted(path.name for path in asked.models.iterdir() if (path / "network.onnx").exists())
     rows: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}

@@ -23,6 +23,8 @@ from circuits.tuner.search import Candidate, describe
 from verifier.statement.scalars import Text
 
 MEASURED = 3
+SLOW = 2.0
+"""Predicted seconds beyond which only two candidates are proved: with their keys each takes thrice as long."""
 MEASURE_BETWEEN = (0.25, 6.0)
 """Predicted seconds between which near candidates are proved once: below it is noise, above it costs too much."""
 NEAR = 1.2
@@ -107,7 +109,7 @@ def near(candidates: Sequence[Candidate], machine: Machine) -> list[Candidate]:
         if each.seconds(machine) <= most:
             knobs = (each.run_args.logrows, each.run_args.num_inner_cols, each.run_args.decomp_legs)
             found.setdefault(knobs, each)
-    return list(found.values())[:MEASURED]
+    return list(found.values())[: MEASURED if candidates[0].seconds(machine) <= SLOW else MEASURED - 1]
 
 
 def this_machine() -> Text:
