@@ -2,7 +2,8 @@
 
 No operator list is trusted. Rounding shrinks with the scale, a wrong operator's error does not: that is how one is told
 from the other. Near a jump of the model itself (a tree's threshold, an argmax) a tiny change of the input changes the
-output; there an output counts as right when the model gives it for some input within the rounding of the one asked.
+output; there an output counts as right when the model gives it for some input within the rounding of the one asked,
+and none that lies between two such.
 Outputs that hardly move where the model's do are none of its outputs, whatever jumps there are.
 """
 
@@ -70,9 +71,7 @@ def compare(
             largest = max(largest, float(gap.max(initial=0.0)))
             if neighbours:
                 near = [each[index].reshape(-1) for each in neighbours[number]]
-                low = np.minimum.reduce([theirs.reshape(-1), *near])
-                high = np.maximum.reduce([theirs.reshape(-1), *near])
-                allowed = np.maximum(0.0, np.maximum(low - mine, mine - high))
+                allowed = _apart(mine, [theirs.reshape(-1), *near], MAX_SHARE * spans[index])
                 jumped |= bool((gap - allowed).max(initial=0.0) > MAX_SHARE * spans[index])
                 gap = allowed
             here = float(gap.max(initial=0.0))
@@ -86,6 +85,18 @@ def compare(
             excess, worst, output = 1 - went / asked, 0, index
             steps = (asked - went) * 2.0 ** scales[index]
     return Comparison(largest, excess, steps, jumps, len(found), worst, output)
+
+
+def _apart(mine: Array, answers: Sequence[Array], smooth: float) -> Array:
+    """How far each value is from the nearest answer; 0 between two answers so near that no jump lies there.
+
+    Between the two sides of a jump there is no answer: a circuit that gives neither of them is wrong.
+    """
+    ordered = np.sort(np.stack(answers), axis=0)
+    distance = np.abs(ordered - mine).min(axis=0)
+    steps = np.diff(ordered, axis=0) <= smooth
+    inside = (ordered[:-1] <= mine) & (mine <= ordered[1:]) & steps
+    return np.where(inside.any(axis=0), 0.0, distance)
 
 
 def is_close(comparison: Comparison) -> bool:

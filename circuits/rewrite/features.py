@@ -35,7 +35,7 @@ _MAX_MOVES = 256
 
 
 def one_hot_encoder(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
-    """Equal against the categories, of integers only: ezkl's Equal of floats is not exact.
+    """Neither above nor below the category: ezkl's Equal gives 2^-scale for 1 where its input came from floats.
 
     A value that is no category gives zeros. With ``zeros=0`` the model fails there and has no output that the circuit
     could contradict. Strings and repeated categories are left alone, and so are floats, which onnxruntime cuts off.
@@ -49,12 +49,15 @@ def one_hot_encoder(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
         return None
     if math.prod(shape) * len(categories) > MAX_FOLDED:
         return None
-    column, equal = editor.name("column"), editor.name("equal")
+    column, above, below, other, cold = (editor.name(each) for each in ("column", "above", "below", "other", "cold"))
     row = editor.constant(np.reshape(categories, (1,) * len(shape) + (-1,)), "categories", np.int64)
     return [
         _unsqueeze(editor, node.input[0], column, len(shape)),
-        helper.make_node("Equal", [column, row], [equal]),
-        helper.make_node("Cast", [equal], [node.output[0]], to=TensorProto.FLOAT),
+        helper.make_node("Greater", [column, row], [above]),
+        helper.make_node("Less", [column, row], [below]),
+        helper.make_node("Or", [above, below], [other]),
+        helper.make_node("Cast", [other], [cold], to=TensorProto.FLOAT),
+        helper.make_node("Sub", [editor.constant(1.0, "one", np.float32), cold], [node.output[0]]),
     ]
 
 

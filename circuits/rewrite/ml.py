@@ -319,7 +319,7 @@ _FORMS = {
     "LinearClassifier": "Gemm",
     "LinearRegressor": "Gemm",
     "Normalizer": "the division by the norm",
-    "OneHotEncoder": "Equal",
+    "OneHotEncoder": "comparisons",
     "SVMClassifier": "matrix products",
     "SVMRegressor": "matrix products",
     "Scaler": "Sub and Mul",

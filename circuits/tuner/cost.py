@@ -195,7 +195,7 @@ def layout(settings: Settings, logrows: int, lookup_range: tuple[int, int] | Non
     )
     advice = 3 * inner * blocks + dynamic_columns
     lookups = (sum(checks) + kinds * span + extra) * inner * blocks
-    selectors = round(blocks * (1.5 * inner + 1.5) + (4.5 if dynamic else 0))
+    selectors = math.ceil(blocks * (1.5 * inner + 1.5) + (4.5 if dynamic else 0))
     tables = sum(checks) + (span + kinds * span if kinds else 0)
     return Layout(
         logrows=logrows,

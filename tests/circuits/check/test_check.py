@@ -188,6 +188,16 @@ def test_a_jump_of_the_model_is_no_error() -> None:
     assert not is_close(many)
 
 
+def test_between_the_sides_of_a_jump_is_no_answer_of_the_model() -> None:
+    """Trap: whole numbers before a Cast all lie at a jump, and a circuit that knew neither category passed."""
+    truth = [(np.array([float(number)]),) for number in range(8)]
+    between = [(np.array([0.4]),), *truth[1:]]
+    around = [[(np.array([0.0]),), (np.array([1.0]),)], *([each] for each in truth[1:])]
+    assert not is_close(compare(between, truth, [13], around))
+    steep = [[(np.array([share]),) for share in np.linspace(0.0, 1.0, 30)], *around[1:]]
+    assert is_close(compare(between, truth, [13], steep))
+
+
 def test_outputs_that_hardly_move_are_not_the_models() -> None:
     """Trap: ezkl's Equal of floats gives 2^-13 for 1, and inputs that are equal all lie at a jump of the model."""
     truth = [(np.array([float(number == 0)]),) for number in range(8)]

@@ -37,7 +37,8 @@ def made(
         [helper.make_tensor_value_info(name, dtype, None) for name in outputs],
         [numpy_helper.from_array(array, name) for name, array in stored.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    sets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    model = helper.make_model(graph, opset_imports=sets, ir_version=8)
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -76,6 +77,39 @@ def test_another_precision_is_computed_in_single(dtype: Any, tmp_path: Path) -> 
     path = tmp_path / "model.onnx"
     path.write_bytes(source)
     assert check(path).verdict == "rewritten"
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT32, TensorProto.INT64])
+def test_a_cast_to_integers_cuts_fractions_off(kind: int, tmp_path: Path) -> None:
+    """Trap: ezkl rounds them; ONNX cuts them off, towards zero."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["i"], to=kind),
+        helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT),
+    ]
+    source = made(nodes, [1, 6], ["y"])
+    model = parse_model(source)
+    assert "Cast to integers cuts fractions off" in model.rewrites
+    mine, theirs = both(model, np.array([[-2.7, -1.0, -0.5, 0.5, 1.7, 3.0]], np.float32))
+    assert np.array_equal(mine[0], theirs[0])
+    path = tmp_path / "model.onnx"
+    path.write_bytes(source)
+    assert check(path).verdict == "rewritten"
+
+
+def test_categories_behind_a_cast_are_told_apart(tmp_path: Path) -> None:
+    """Trap: ezkl's Equal of integers that came from floats gives 2^-scale for 1, and all of them lie at a jump."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64),
+        helper.make_node("OneHotEncoder", ["i"], ["hot"], domain="ai.onnx.ml", cats_int64s=[0, 1, 2], zeros=1),
+        helper.make_node("Reshape", ["hot", "flat"], ["row"]),
+        helper.make_node("MatMul", ["row", "w"], ["y"]),
+    ]
+    stored = {"flat": np.array([1, 3], np.int64), "w": np.array([[0.3], [2.0], [-1.5]], np.float32)}
+    (tmp_path / "model.onnx").write_bytes(made(nodes, [1, 1], ["y"], **stored))
+    np.savez(tmp_path / "samples.npz", x=np.array([[0], [1], [2], [1], [0], [2]], np.float32))
+    report = check(tmp_path / "model.onnx", tmp_path / "samples.npz")
+    assert report.verdict == "rewritten"
+    assert float(report.max_error) < 0.01
 
 
 def test_a_weight_beyond_single_precision_is_not_made_infinite() -> None:
