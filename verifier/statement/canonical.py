@@ -6,7 +6,6 @@ must be the canonical encoding of what was read. Writing goes through the same t
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from typing import Any, NoReturn, TypeVar
@@ -102,8 +101,10 @@ def to_builtins(value: object) -> Any:
     if isinstance(value, Scalar):
         return value.to_json()
     if isinstance(value, msgspec.Struct):
-        head, names = _names(type(value))
+        names = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
         fields = [(name, getattr(value, field)) for field, name in names]
+        tag = value.__struct_config__.tag
+        head = {str(value.__struct_config__.tag_field): tag} if tag is not None else {}
         return head | {name: to_builtins(item) for name, item in fields if item is not None}
     if isinstance(value, dict):
         return {str(key): to_builtins(item) for key, item in value.items()}
@@ -125,14 +126,6 @@ def sha256(raw: bytes) -> Bytes32:
 def digest(value: object) -> Bytes32:
     """sha256 of the canonical bytes."""
     return sha256(encode(value))
-
-
-@functools.cache
-def _names(kind: type[msgspec.Struct]) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
-    """A struct's tag as JSON has it, and the names of its fields here and there."""
-    config = kind.__struct_config__
-    head = {str(config.tag_field): config.tag} if config.tag is not None else {}
-    return head, tuple(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
 
 
 def _scalar_from_json(kind: type, value: object) -> object:
