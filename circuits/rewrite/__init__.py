@@ -10,6 +10,7 @@ from __future__ import annotations
 import onnx
 
 from circuits.rewrite.attributes import write_defaults
+from circuits.rewrite.casts import cut_fractions
 from circuits.rewrite.editing import Editor
 from circuits.rewrite.folding import fold
 from circuits.rewrite.functions import inline_functions
@@ -34,6 +35,7 @@ PASSES = (
     pad_pools,
     rewrite_padding,
     rewrite_semantics,
+    cut_fractions,
     read_last_states,
     bound_masks,
     fold,

@@ -16,7 +16,6 @@ from onnx import TensorProto, helper
 from circuits.rewrite.editing import Editor, Nodes, attributes, is_plain, text
 
 _STATES = {"LSTM": 2, "GRU": 1, "RNN": 1}
-_INTEGERS = frozenset({TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64})
 MAX_CUMSUM = 1024
 MAX_TILES = 256
 
@@ -207,26 +206,6 @@ def _recurrent(  # noqa: C901, PLR0912 - seven optional inputs and two direction
     return nodes
 
 
-def _cast(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
-    """Floats to integers: ONNX cuts the fraction off, ezkl rounds. Positive and negative parts are cut off apart."""
-    found = attributes(node)
-    maker = editor.producers().get(node.input[0])
-    is_whole = maker is not None and is_plain(maker, "Floor", "Ceil", "Round")
-    if int(found["to"]) not in _INTEGERS or editor.types.get(node.input[0]) != TensorProto.FLOAT or is_whole:
-        return None
-    negative, cut = editor.name("negative"), editor.name("cut")
-    nodes: Nodes = [helper.make_node("Neg", [node.input[0]], [negative])]
-    parts = []
-    for source in (node.input[0], negative):
-        part, whole = editor.name("part"), editor.name("whole")
-        nodes += [helper.make_node("Relu", [source], [part]), helper.make_node("Floor", [part], [whole])]
-        parts.append(whole)
-    new = onnx.NodeProto()
-    new.CopyFrom(node)
-    new.input[0] = cut
-    return [*nodes, helper.make_node("Sub", parts, [cut]), new]
-
-
 def _reshape(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
     """The shape that comes out instead of 0 for "as before" and -1 for "the rest"."""
     wanted, shape = editor.constants.get(node.input[1]), editor.shapes.get(node.output[0])
@@ -263,7 +242,6 @@ _Rewrite = tuple[Callable[[Editor, onnx.NodeProto], Nodes | None], str]
 _NEGATIVE: Any = "negative constant indices counted from the start"
 _OPERATORS: dict[str, _Rewrite] = {
     "Max": (_maximum, "the larger of a tensor and constants as Relu"),
-    "Cast": (_cast, "Cast to integers cuts fractions off"),
     "CumSum": (_cumsum, "CumSum as a product with a triangle of ones"),
     "GRU": (_recurrent, "backward GRU as a forward one on the reversed sequence"),
     "Gather": (_indices, _NEGATIVE),

@@ -96,6 +96,21 @@ def test_a_cast_to_integers_cuts_fractions_off(kind: int, tmp_path: Path) -> Non
     assert check(path).verdict == "rewritten"
 
 
+def test_a_cast_of_what_is_whole_stays() -> None:
+    """Sums of decisions, as trees are written; a product with a half is none."""
+    for weight, is_whole in ((2.0, True), (0.5, False)):
+        nodes = [
+            helper.make_node("Greater", ["x", "zero"], ["decided"]),
+            helper.make_node("Cast", ["decided"], ["a"], to=TensorProto.FLOAT),
+            helper.make_node("MatMul", ["a", "w"], ["b"]),
+            helper.make_node("Cast", ["b"], ["i"], to=TensorProto.INT64),
+            helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT),
+        ]
+        stored = {"zero": np.zeros(1, np.float32), "w": np.full((3, 1), weight, np.float32)}
+        told = parse_model(made(nodes, [1, 3], ["y"], **stored)).rewrites
+        assert ("Cast to integers cuts fractions off" in told) is not is_whole
+
+
 def test_categories_behind_a_cast_are_told_apart(tmp_path: Path) -> None:
     """Trap: ezkl's Equal of integers that came from floats gives 2^-scale for 1, and all of them lie at a jump."""
     nodes = [
