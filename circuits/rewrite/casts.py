@@ -14,9 +14,26 @@ from circuits.rewrite.editing import Editor, Nodes, attributes, is_plain
 
 _INTEGERS = frozenset({TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64})
 _MAKE_WHOLE = ("Floor", "Ceil", "Round")
-_KEEP_WHOLE = tuple(
-    "Abs Add Concat Flatten Gather Identity MatMul Max Min Mul Neg ReduceSum Relu Reshape Slice Squeeze Sub Transpose"
-    " Unsqueeze".split()
+_KEEP_WHOLE = (
+    "Abs",
+    "Add",
+    "Concat",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "MatMul",
+    "Max",
+    "Min",
+    "Mul",
+    "Neg",
+    "ReduceSum",
+    "Relu",
+    "Reshape",
+    "Slice",
+    "Squeeze",
+    "Sub",
+    "Transpose",
+    "Unsqueeze",
 )
 _MAX_SEEN = 4096
 
