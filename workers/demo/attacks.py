@@ -79,7 +79,10 @@ class Attacks:
             witness_file = Path(name) / "witness.json"
             witness = make_witness(folder, files.compiled, inputs, self._honest.job_id, witness_file, limits)
             proved = prove(folder, files, witness_file, Path(name), limits)
-        foreign = replace(self._honest, proof=proved.proof, outputs=witness.outputs)
+        bound = int(self._manifest.value_bound)
+        fits = all(abs(value) <= bound for tensor in witness.outputs for value in tensor)
+        # a search may give the other circuit a finer scale: outputs beyond our bound are refused before any proof
+        foreign = replace(self._honest, proof=proved.proof, outputs=witness.outputs if fits else self._honest.outputs)
         self._offer("the proof of another circuit with the same shape", foreign)
 
     def manifest_swapped(self) -> None:
