@@ -35,17 +35,15 @@ _KEEP_WHOLE = (
     "Transpose",
     "Unsqueeze",
 )
-_MAX_SEEN = 4096
 
 
 def cut_fractions(editor: Editor) -> list[str]:
     """Write each cast of floats that may have a fraction as one of floats without."""
-    producers = editor.producers()
 
     def change(node: onnx.NodeProto) -> Nodes | None:
         if not is_plain(node, "Cast") or int(attributes(node)["to"]) not in _INTEGERS:
             return None
-        if editor.types.get(node.input[0]) != TensorProto.FLOAT or _is_whole(editor, producers, node.input[0]):
+        if editor.types.get(node.input[0]) != TensorProto.FLOAT or _is_whole(editor, node.input[0]):
             return None
         negative, cut = editor.name("negative"), editor.name("cut")
         nodes: Nodes = [helper.make_node("Neg", [node.input[0]], [negative])]
@@ -62,25 +60,17 @@ def cut_fractions(editor: Editor) -> list[str]:
     return ["Cast to integers cuts fractions off"] if editor.each(change) else []
 
 
-def _is_whole(editor: Editor, producers: dict[str, onnx.NodeProto], name: str) -> bool:
+def _is_whole(editor: Editor, name: str) -> bool:
     """Whether a tensor holds whole numbers whatever the input, as far as the operators tell."""
-    waiting, seen = [name], {name}
-    while waiting:
-        at = waiting.pop()
+
+    def judge(at: str, maker: onnx.NodeProto | None) -> bool | None:
         if at in editor.constants:
             array = editor.constants[at]
-            if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
-                return False
-            continue
-        maker = producers.get(at)
-        if editor.types.get(at) != TensorProto.FLOAT:
-            if editor.types.get(at) is None:
-                return False
-            continue
-        if maker is None or len(seen) > _MAX_SEEN or not is_plain(maker, "Cast", *_MAKE_WHOLE, *_KEEP_WHOLE):
+            return array.dtype.kind != "f" or np.array_equal(array, np.rint(array))
+        if editor.types.get(at, TensorProto.FLOAT) != TensorProto.FLOAT:
+            return True
+        if maker is None or not is_plain(maker, "Cast", *_MAKE_WHOLE, *_KEEP_WHOLE):
             return False
-        if not is_plain(maker, *_MAKE_WHOLE):
-            new = {each for each in maker.input if each} - seen
-            seen |= new
-            waiting.extend(new)
-    return True
+        return True if is_plain(maker, *_MAKE_WHOLE) else None
+
+    return editor.all_behind(name, judge)

@@ -1,4 +1,6 @@
-"""Which leaf of a decision tree is reached, by products along the paths: two rows of a circuit for each split.
+"""Decisions: whether two tensors differ, and which leaf of a decision tree is reached.
+
+The leaf is found by products along the paths, two rows of a circuit for each split:
 
 ``reached(true child) = reached(split) d`` and ``reached(false child) = reached(split) - reached(true child)``, level by
 level for all trees at once, in integers: ezkl gives those the scale 0, so that nothing is rescaled. Exactly one leaf of
@@ -23,6 +25,19 @@ class Split(NamedTuple):
     test: int
     truth: Split | int
     falsehood: Split | int
+
+
+def unequal(editor: Editor, left: str, right: str) -> tuple[list[onnx.NodeProto], str]:
+    """The nodes that tell where two tensors differ: above or below.
+
+    ezkl's Equal gives 2^-scale for 1 where what it compares came from floats; its Greater and Less are exact.
+    """
+    above, below, other = (editor.name(each) for each in ("above", "below", "other"))
+    return [
+        helper.make_node("Greater", [left, right], [above]),
+        helper.make_node("Less", [left, right], [below]),
+        helper.make_node("Or", [above, below], [other]),
+    ], other
 
 
 def reached(editor: Editor, decided: str, trees: Sequence[Split], leaves: int) -> tuple[list[onnx.NodeProto], str]:

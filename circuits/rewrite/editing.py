@@ -20,6 +20,9 @@ ML_DOMAIN = "ai.onnx.ml"
 MAX_FOLDED = 1 << 22
 """Values that a constant made here may have: a graph of ten bytes can ask for 2^60."""
 
+MAX_WALKED = 4096
+"""Tensors that are looked at behind one."""
+
 
 class Editor:
     """One model's main graph while it is rewritten. The proto given is changed in place."""
@@ -163,6 +166,25 @@ class Editor:
                 for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
                     yield from inner_reads(graph)
         yield from (each.name for each in self.graph.output)
+
+    def all_behind(self, name: str, judge: Callable[[str, onnx.NodeProto | None], bool | None]) -> bool:
+        """Whether `judge` takes all that a tensor is made from, given each tensor and the node that makes it.
+
+        True and False decide; None asks for what the node reads. A graph too large to be walked is not taken.
+        """
+        producers = self.producers()
+        waiting, seen = [name], {name}
+        while waiting:
+            at = waiting.pop()
+            maker = producers.get(at)
+            answer = judge(at, maker)
+            if answer is False or (answer is None and (maker is None or len(seen) > MAX_WALKED)):
+                return False
+            if answer is None and maker is not None:
+                new = {each for each in maker.input if each} - seen
+                seen |= new
+                waiting.extend(new)
+        return True
 
     def prune(self) -> int:
         """Drop nodes and initializers that nothing reads; how many nodes went."""

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from circuits.rewrite.decisions import unequal
 from circuits.rewrite.editing import MAX_FOLDED, ML_DOMAIN, Editor, Nodes, attributes, is_plain
 
 _AXES_AS_INPUT = 13
@@ -31,11 +32,10 @@ _MOVES = (
     "Transpose",
     "Unsqueeze",
 )
-_MAX_MOVES = 256
 
 
 def one_hot_encoder(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
-    """Neither above nor below the category: ezkl's Equal gives 2^-scale for 1 where its input came from floats.
+    """One where a value does not differ from the category.
 
     A value that is no category gives zeros. With ``zeros=0`` the model fails there and has no output that the circuit
     could contradict. Strings and repeated categories are left alone, and so are floats, which onnxruntime cuts off.
@@ -49,13 +49,12 @@ def one_hot_encoder(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
         return None
     if math.prod(shape) * len(categories) > MAX_FOLDED:
         return None
-    column, above, below, other, cold = (editor.name(each) for each in ("column", "above", "below", "other", "cold"))
+    column, cold = editor.name("column"), editor.name("cold")
     row = editor.constant(np.reshape(categories, (1,) * len(shape) + (-1,)), "categories", np.int64)
+    differing, other = unequal(editor, column, row)
     return [
         _unsqueeze(editor, node.input[0], column, len(shape)),
-        helper.make_node("Greater", [column, row], [above]),
-        helper.make_node("Less", [column, row], [below]),
-        helper.make_node("Or", [above, below], [other]),
+        *differing,
         helper.make_node("Cast", [other], [cold], to=TensorProto.FLOAT),
         helper.make_node("Sub", [editor.constant(1.0, "one", np.float32), cold], [node.output[0]]),
     ]
@@ -83,12 +82,9 @@ def imputer(editor: Editor, node: onnx.NodeProto) -> Nodes | None:
     values = _imputed(editor, node, found)
     if values is None or editor.opset < _WHERE:
         return None
-    above, below, other = (editor.name(each) for each in ("above", "below", "other"))
-    value = editor.constant(replaced, "replaced", np.float32)
+    differing, other = unequal(editor, node.input[0], editor.constant(replaced, "replaced", np.float32))
     return [
-        helper.make_node("Greater", [node.input[0], value], [above]),
-        helper.make_node("Less", [node.input[0], value], [below]),
-        helper.make_node("Or", [above, below], [other]),
+        *differing,
         helper.make_node("Where", [other, node.input[0], values], [node.output[0]]),
     ]
 
@@ -105,22 +101,13 @@ def _imputed(editor: Editor, node: onnx.NodeProto, found: dict[str, Any]) -> str
 def _is_given(editor: Editor, name: str) -> bool:
     """Whether a tensor's values are the payer's and finite constants, only moved."""
     inputs = {each.name for each in editor.graph.input}
-    producers = editor.producers()
-    waiting, seen = [name], 0
-    while waiting:
-        at = waiting.pop()
-        seen += 1
-        if at in inputs:
-            continue
+
+    def judge(at: str, maker: onnx.NodeProto | None) -> bool | None:
         if at in editor.constants:
-            if not np.isfinite(editor.constants[at]).all():
-                return False
-            continue
-        maker = producers.get(at)
-        if maker is None or seen > _MAX_MOVES or not _is_move(maker):
-            return False
-        waiting.extend(each for each in maker.input if each)
-    return True
+            return bool(np.isfinite(editor.constants[at]).all())
+        return True if at in inputs else None if maker is not None and _is_move(maker) else False
+
+    return editor.all_behind(name, judge)
 
 
 def _is_move(node: onnx.NodeProto) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from circuits.rewrite.decisions import Split, reached
+from circuits.rewrite.decisions import Split, reached, unequal
 from circuits.rewrite.editing import MAX_FOLDED, ML_DOMAIN, Editor, Nodes, attributes, text
 from circuits.rewrite.ml import as_floats, transformed, two_classes
 from circuits.rewrite.scores import post_transform
@@ -175,10 +175,7 @@ def _sums(editor: Editor, node: onnx.NodeProto, ensemble: _Ensemble, base: Any) 
 
 
 def _decided(editor: Editor, source: str, ensemble: _Ensemble) -> tuple[Nodes, str, list[Split]]:
-    """The nodes that decide all tests, their answers, and the trees for these: some answers are turned round.
-
-    Equality is neither above nor below: ezkl's Equal of floats is not exact.
-    """
+    """The nodes that decide all tests, their answers, and the trees for these: some answers are turned round."""
     operator, is_turned = _SIDES[ensemble.comparison]
     numbered = list(enumerate(ensemble.tests))
     ordered, equal = ([each for each in numbered if each[1].is_equality is kind] for kind in (False, True))
@@ -188,12 +185,13 @@ def _decided(editor: Editor, source: str, ensemble: _Ensemble) -> tuple[Nodes, s
     nodes: Nodes = []
     answers: list[str] = []
     if ordered:
-        compared, (decided,) = _compared(editor, source, [test for _, test in ordered], [operator])
-        nodes, answers = compared, [decided]
+        gathered, sides = _tested(editor, source, [test for _, test in ordered])
+        answers.append(editor.name("decided"))
+        nodes += [gathered, helper.make_node(operator, sides, answers)]
     if equal:
-        compared, sides = _compared(editor, source, [test for _, test in equal], ["Greater", "Less"])
-        other = editor.name("other")
-        nodes += [*compared, helper.make_node("Or", sides, [other])]
+        gathered, sides = _tested(editor, source, [test for _, test in equal])
+        differing, other = unequal(editor, *sides)
+        nodes += [gathered, *differing]
         answers.append(other)
     if len(answers) == 1:
         return nodes, answers[0], splits
@@ -205,18 +203,12 @@ def _decided(editor: Editor, source: str, ensemble: _Ensemble) -> tuple[Nodes, s
     return [*nodes, helper.make_node("Concat", numbers, [both], axis=1)], both, splits
 
 
-def _compared(editor: Editor, source: str, tests: list[_Test], operators: list[str]) -> tuple[Nodes, list[str]]:
-    """The tests' features against their thresholds, by each of the operators."""
+def _tested(editor: Editor, source: str, tests: list[_Test]) -> tuple[onnx.NodeProto, list[str]]:
+    """The node that gathers the tests' features, and the names of these and of their thresholds."""
     chosen = editor.constant([test.feature for test in tests], "features", np.int64)
     thresholds = editor.constant([[test.threshold for test in tests]], "thresholds", np.float32)
-    features, decided = editor.name("tested"), [editor.name("decided") for _ in operators]
-    return [
-        helper.make_node("Gather", [source, chosen], [features], axis=1),
-        *(
-            helper.make_node(each, [features, thresholds], [answer])
-            for each, answer in zip(operators, decided, strict=True)
-        ),
-    ], decided
+    features = editor.name("tested")
+    return helper.make_node("Gather", [source, chosen], [features], axis=1), [features, thresholds]
 
 
 def _placed(tree: Split, place: dict[int, int], turned: set[int]) -> Split:
