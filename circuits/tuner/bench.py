@@ -29,6 +29,7 @@ MAX_SECONDS = 300.0
 TURNS = 3
 FEWEST = 5
 _WIDTH = 8
+SAMPLE = (np.linspace(-1, 1, _WIDTH, dtype=np.float32).reshape(1, _WIDTH),)
 _RIDGE = 0.05
 _LEAST_WORKING = 24 << 20
 """Below this many working bytes the memory is the child's own, and says nothing of a byte's share."""
@@ -164,8 +165,18 @@ def _judged(name: str, measured: Sequence[Measured], seconds: float) -> Fit:
 
 
 def _measure(case: Case, srs_store: Path, work: Path, limits: Limits) -> Measured:
-    model = parse_model(_model(case.activation))
-    run_args = RunArguments(
+    proofs = time_proofs(
+        parse_model(_model(case.activation)), run_arguments(case), SAMPLE, srs_store, work, limits, turns=TURNS
+    )
+    shape = layout(proofs.keys.settings, case.logrows)
+    if shape is None:
+        raise CircuitError("C-bench", "a circuit of the bench has no layout", where=str(case))
+    return Measured(shape, proofs.seconds, proofs.peak_bytes)
+
+
+def run_arguments(case: Case) -> RunArguments:
+    """The knobs of a case, which leave its look-ups inside their table."""
+    return RunArguments(
         visibility=case.visibility,
         input_scale=7,
         param_scale=7,
@@ -177,12 +188,6 @@ def _measure(case: Case, srs_store: Path, work: Path, limits: Limits) -> Measure
         decomp_base=500,
         decomp_legs=3,
     )
-    sample = (np.linspace(-1, 1, _WIDTH, dtype=np.float32).reshape(1, _WIDTH),)
-    proofs = time_proofs(model, run_args, sample, srs_store, work, limits, turns=TURNS)
-    shape = layout(proofs.keys.settings, case.logrows)
-    if shape is None:
-        raise CircuitError("C-bench", "a circuit of the bench has no layout", where=str(case))
-    return Measured(shape, proofs.seconds, proofs.peak_bytes)
 
 
 def _model(activation: str) -> bytes:

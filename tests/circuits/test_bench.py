@@ -6,9 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from circuits.ezkl_runner import Limits
+from circuits.ezkl_session import Session
+from circuits.float_model import FloatModel
+from circuits.parsing import parse_model
 from circuits.tuner import bench
 from circuits.tuner.bench import Case, Measured
 from circuits.tuner.cost import Layout, Machine, physical_memory, read_machine, write_machine
+from circuits.tuner.probe import Probes
+from circuits.tuner.search_cache import SearchCache
 from verifier.errors import CircuitError
 
 
@@ -63,6 +69,25 @@ def test_constants_are_kept_and_damage_is_said(tmp_path: Path) -> None:
         read_machine(path)
     assert caught.value.code == "C-machine-file"
     assert "opgate circuit bench" in caught.value.do
+
+
+@pytest.mark.parametrize("case", [Case("Relu", "public", 9, 1), Case("Sigmoid", "public", 9, 2)])
+def test_the_circuits_that_are_timed_can_be_proved(case: Case, tmp_path: Path) -> None:
+    """Trap: a look-up outside its table has a witness, and proving it hangs; at a small k it shows."""
+    model = parse_model(bench._model(case.activation))
+    floats = FloatModel(model.static, model.inputs)
+    with Session(Limits()) as session:
+        probes = Probes(
+            model,
+            "public",
+            samples=[bench.SAMPLE],
+            extremes=[],
+            floats=[floats.run(bench.SAMPLE)],
+            folder=tmp_path,
+            session=session,
+            cache=SearchCache(),
+        )
+        assert probes.unprovable(bench.run_arguments(case)) is None
 
 
 def test_a_bench_that_proved_too_little_fits_nothing(srs_store: Path) -> None:

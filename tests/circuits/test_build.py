@@ -19,6 +19,7 @@ from circuits.build import Built, Wishes, build
 from circuits.check.reading import Truth
 from circuits.cli import app
 from circuits.registry import list_circuits
+from circuits.tuner.search import Goal
 from verifier.errors import CircuitError
 from verifier.payment.keys import create_key
 
@@ -116,6 +117,28 @@ def test_after_a_refusal_only_shorter_proofs_are_tried(tmp_path: Path, monkeypat
     made = build_module._Build(nothing, Wishes(), nothing, nothing, nothing, nothing, tmp_path, lambda _: None)
     assert made._compile(found, tmp_path / "work").candidate is candidates[9]
     assert tried == [4128, 4000]
+
+
+@pytest.mark.parametrize("code", ["C-closable", "C-unsatisfiable", "C-machine", "C-ezkl"])
+def test_where_no_chain_would_hold_the_tighter_goal_the_looser_one_is_tried(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap: a model that fits at an error of 0.01 was refused because it does not at 0.001. ezkl failing is no such."""
+    nothing: Any = None
+    asked: list[float] = []
+
+    def searched(_: Any, goal: Goal, *__: Any) -> Any:
+        asked.append(goal.error)
+        if goal.error < 0.005:
+            raise CircuitError(code, "not at this one")
+        raise KeyboardInterrupt  # the looser one was asked
+
+    monkeypatch.setattr(build_module._Build, "_search", searched)
+    monkeypatch.setattr(build_module._Build, "_goals", lambda *_: [Goal(0.001, 1.0), Goal(0.01, 1.0)])
+    made = build_module._Build(nothing, Wishes(), nothing, nothing, nothing, nothing, tmp_path, lambda _: None)
+    with pytest.raises(CircuitError if code == "C-ezkl" else KeyboardInterrupt):
+        made._faithful(None, tmp_path, None)
+    assert len(asked) == (1 if code == "C-ezkl" else 2)
 
 
 def test_a_circuit_with_a_lookup_is_faithful(looking_up: Built) -> None:

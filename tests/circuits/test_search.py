@@ -220,6 +220,23 @@ def test_scales_at_which_no_proof_holds_are_left_for_lower_ones() -> None:
     assert "Equality" in caught.value.found
 
 
+def test_what_was_never_the_best_is_mocked_before_it_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap: what costs least gas, or stands beside the best, need not hold because the best does."""
+    first = search(FakeProbes()).run().candidates[0]
+    other = first._replace(run_args=msgspec.structs.replace(first.run_args, scale_rebase_multiplier=2))
+    probes = FakeProbes()
+    probes.broken = (10,)
+    asked = search(probes)
+    monkeypatch.setattr(asked, "_search", lambda: asked._keep([first, other]))
+    assert asked.run().candidates == (other,)
+    probes.broken = (10, 2)
+    again = search(probes)
+    monkeypatch.setattr(again, "_search", lambda: again._keep([first, other]))
+    with pytest.raises(CircuitError) as caught:
+        again.run()
+    assert caught.value.code == "C-unsatisfiable"
+
+
 def test_what_comes_first_was_mocked_and_each_choice_of_scales_once() -> None:
     """Trap: what costs least gas was never the fastest, so nobody had asked whether it holds; a mock takes seconds."""
     probes = FakeProbes(lookup=(-300, 500))
