@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from circuits import ezkl_runner
-from circuits.check.domain import corner, widened
+from circuits.check.domain import widened
 from circuits.ezkl_runner import Failure, Limits, Outcome, Witness
 from circuits.ezkl_session import Session
 from circuits.graph import sample_input
 from circuits.model import Tensor
-from circuits.ranges import Range
+from circuits.ranges import Range, corner
 from circuits.run_arguments import RunArguments
 from circuits.samples import Sample
 from circuits.tuner.data_sets import DataSets

@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from circuits.model import Tensor
-from circuits.samples import Array
+from circuits.samples import Array, Sample
 
 LEAST_SAMPLES = 4
 """Of fewer samples each column shows so little that the range of them all is the better guess."""
@@ -58,9 +58,32 @@ class Range(NamedTuple):
         reach = (self.high - self.low) * share
         return self._replace(low=self.low - reach, high=self.high + reach)
 
+    def doubled(self, times: int) -> tuple[Array, Array]:
+        """Least and greatest values of the range doubled so often; a table's column of whole numbers stays."""
+        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+        grown = np.where(self.whole & bool(self.columns), half, half * 2**times)
+        return middle - grown, middle + grown
+
     def shaped(self, values: Array, tensor: Tensor) -> Array:
         """Flat values as the tensor's, whole where samples are."""
-        return np.where(self.whole, np.rint(values), values).astype(tensor.dtype).reshape(tensor.shape)
+        return typed(np.where(self.whole, np.rint(values), values), tensor)
+
+
+def corner(inputs: Sequence[Tensor], ranges: Sequence[Range], pattern: int, step: int) -> Sample:
+    """All low (pattern 0), all high (1), or both in turn (2, 3); each step doubles the range about its middle."""
+    made = []
+    for tensor, span in zip(inputs, ranges, strict=True):
+        low, high = span.doubled(step)
+        index = np.arange(tensor.size)
+        chosen = {0: index < 0, 1: index >= 0, 2: index % 2 == 0, 3: index % 2 == 1}[pattern]
+        made.append(typed(np.where(chosen, high, low), tensor))
+    return tuple(made)
+
+
+def typed(values: Array, tensor: Tensor) -> Array:
+    """Flat values as the tensor's; whole for a tensor of integers."""
+    plain = values if tensor.dtype.startswith("float") else np.rint(values)
+    return plain.astype(tensor.dtype).reshape(tensor.shape)
 
 
 def _differ(low: Array, high: Array, whole: Array) -> bool:

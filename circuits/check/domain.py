@@ -14,9 +14,9 @@ import numpy as np
 from circuits.check.report import Span
 from circuits.check.trial import Refusal, Trial
 from circuits.model import Tensor
-from circuits.ranges import Range
+from circuits.ranges import Range, corner, typed
 from circuits.run_arguments import RESERVED_ROWS, table_range
-from circuits.samples import Array, Sample
+from circuits.samples import Sample
 from circuits.tuner.cost import BLINDING_ROWS
 from verifier.errors import CircuitError
 
@@ -185,17 +185,6 @@ def _provable(trial: Trial, sample: Sample) -> Refusal | None:
     return _runs(trial, sample) or trial.mock()
 
 
-def corner(inputs: Sequence[Tensor], ranges: Sequence[Range], pattern: int, step: int) -> Sample:
-    """All low (pattern 0), all high (1), or both in turn (2, 3); each step doubles the range about its middle."""
-    made = []
-    for tensor, span in zip(inputs, ranges, strict=True):
-        low, high = _wider(span, step)
-        index = np.arange(tensor.size)
-        chosen = {0: index < 0, 1: index >= 0, 2: index % 2 == 0, 3: index % 2 == 1}[pattern]
-        made.append(_typed(np.where(chosen, high, low), tensor))
-    return tuple(made)
-
-
 def _drawn(
     inputs: Sequence[Tensor],
     ranges: Sequence[Range],
@@ -205,28 +194,16 @@ def _drawn(
 ) -> Sample:
     made = []
     for tensor, span in zip(inputs, ranges, strict=True):
-        low, high = _wider(span, step)
+        low, high = span.doubled(step)
         middle, half = (low + high) / 2, (high - low) / 2 * share
-        made.append(_typed(generator.uniform(middle - half, middle + half), tensor))
+        made.append(typed(generator.uniform(middle - half, middle + half), tensor))
     return tuple(made)
-
-
-def _wider(span: Range, step: int) -> tuple[Array, Array]:
-    """A column of whole numbers in a table is not widened, as integers are not."""
-    middle, half = (span.low + span.high) / 2, (span.high - span.low) / 2
-    grown = np.where(span.whole & bool(span.columns), half, half * 2**step)
-    return middle - grown, middle + grown
-
-
-def _typed(values: Array, tensor: Tensor) -> Array:
-    plain = values if tensor.dtype.startswith("float") else np.rint(values)
-    return plain.astype(tensor.dtype).reshape(tensor.shape)
 
 
 def _spans(inputs: Sequence[Tensor], ranges: Sequence[Range], step: int) -> tuple[Span, ...]:
     made: list[Span] = []
     for tensor, span in zip(inputs, ranges, strict=True):
-        low, high = _wider(span, step)
+        low, high = span.doubled(step)
         names = [f"{tensor.name}[{column}]" for column in range(span.columns)] or [tensor.name]
         made.extend(
             Span(name=name, least=f"{low[index]:.6g}", greatest=f"{high[index]:.6g}")

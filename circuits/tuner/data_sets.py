@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from circuits.check.domain import corner
 from circuits.model import Tensor
-from circuits.ranges import Range
+from circuits.ranges import Range, corner
 from circuits.samples import Sample
 
 MAX_TUNING_SAMPLES = 48
